@@ -1,0 +1,339 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Socket } from 'node:net'
+import { ConnectError, ProtocolError, RemoteError, TimeoutError } from './errors.js'
+import { printable } from './raw-path.js'
+import { MSG, RERR } from './wire/constants.js'
+import { Cursor, UNDERFLOW } from './wire/cursor.js'
+import { Demultiplexer, EMPTY_FRAME, encodeFrame, frameHeader } from './wire/mux.js'
+import { Writer } from './wire/writer.js'
+
+const FLUSH_BYTES = 1 << 16
+const CONCAT_MAX = 1 << 14
+/** What a peer may have sent ahead of what we have worked on; beyond it we stop reading its socket. */
+const INPUT_MAX = 16 << 20
+const TEXTS_MAX = 100
+const TURN_MS = 8
+
+/** What the peer said beside the data, since the channel was opened. */
+export interface Said {
+  /** Reports of files, or of the whole session, that failed. */
+  errors: string[]
+  notices: string[]
+  deleted: number
+  ioError: boolean
+}
+
+/** A socket to a daemon: plain lines and integers at first, multiplexed frames once `multiplex` was called. */
+export class Channel {
+  readonly cursor = new Cursor()
+  readonly out = new Writer()
+  readonly said: Said = { errors: [], notices: [], deleted: 0, ioError: false }
+  /** Seconds after which the daemon gives up on a silent client, where it told us; 0 when it did not. */
+  peerTimeoutSec = 0
+  /** Set once the peer takes frames, which is before it sends any itself. */
+  mayWriteFrames = false
+  onDeleted: ((path: string, directory: boolean) => void) | undefined
+
+  readonly #chunks: Buffer[] = []
+  #queued = 0
+  #wake: (() => void) | undefined
+  #failure: Error | undefined
+  #ended = false
+  #mux: Demultiplexer | undefined
+  #lastReadMs = Date.now()
+  #turnStart = performance.now()
+  #wroteSinceRead = false
+  readonly #raw: Buffer[] = [] // the handshake as it came, to find an error report in it
+
+  constructor(
+    readonly socket: Socket,
+    readonly timeoutMs: number,
+    readonly pace: ((bytes: number) => Promise<void>) | undefined,
+  ) {
+    socket.setNoDelay(true)
+    socket.on('data', (chunk) => this.#onData(chunk))
+    socket.on('end', () => this.#onEnd())
+    socket.on('close', () => this.#onEnd())
+    socket.on('error', (error) => this.#fail(new ConnectError(`connection lost: ${error.message}`, { cause: error })))
+  }
+
+  get alive(): boolean {
+    return this.#failure === undefined && !this.#ended && !this.socket.destroyed
+  }
+
+  get bytesRead(): number {
+    return this.socket.bytesRead
+  }
+  get bytesWritten(): number {
+    return this.socket.bytesWritten
+  }
+
+  /** From here on both directions carry frames. Bytes that have already come are frames too. */
+  multiplex(): void {
+    this.mayWriteFrames = true
+    this.#mux = new Demultiplexer(
+      (data) => this.#queue(data),
+      (tag, payload) => this.#message(tag, payload),
+    )
+    const early = Buffer.concat([this.cursor.bytes(this.cursor.remaining), ...this.#chunks.splice(0)])
+    this.#queued = 0
+    this.#raw.length = 0
+    if (early.length > 0) this.#mux.push(early)
+  }
+
+  /** Runs `decode` as soon as its whole message has arrived. It may run more than once, so it must only return. */
+  async receive<T>(what: string, decode: (c: Cursor) => T): Promise<T> {
+    for (;;) {
+      const start = this.cursor.pos
+      try {
+        return decode(this.cursor)
+      } catch (error) {
+        if (error !== UNDERFLOW) throw error
+      }
+      const flushed = this.flush()
+      if (flushed !== undefined) await flushed
+      await this.#more(start, what)
+    }
+  }
+
+  /** Sends what is in `out` once it is worth a write. Returns a promise only when the caller has to wait. */
+  relieve(): Promise<void> | undefined {
+    if (this.out.length >= FLUSH_BYTES) return this.flush()
+    if (performance.now() - this.#turnStart > TURN_MS) return this.#yield()
+    return undefined
+  }
+
+  /** Sends what is in `out`, as data. Returns a promise only when the caller has to wait. */
+  flush(): Promise<void> | undefined {
+    if (this.out.length === 0) return undefined
+    this.#throwFailure()
+    const data = this.out.take()
+    this.#wroteSinceRead = true
+    const room = this.#mux === undefined ? this.socket.write(data) : this.#writeFrame(data)
+    if (this.pace !== undefined) return this.pace(data.length).then(() => (room ? undefined : this.#drain()))
+    return room ? undefined : this.#drain()
+  }
+
+  sendMessage(tag: number, payload: Buffer): void {
+    // Messages keep their place among the data that was written before them.
+    if (this.out.length > 0) this.#writeFrame(this.out.take())
+    this.socket.write(encodeFrame(tag, payload))
+  }
+
+  sendEmptyFrame(): void {
+    if (this.alive) this.socket.write(EMPTY_FRAME)
+  }
+
+  /** Waits for the peer to close. Anything it still sends is read and dropped. */
+  async untilClosed(): Promise<void> {
+    while (this.alive) {
+      this.#chunks.length = 0
+      await this.#wait('the end of the session')
+    }
+  }
+
+  /** Ends the connection at once. Safe to call twice. */
+  destroy(): void {
+    this.#ended = true
+    this.socket.destroy()
+    this.#wake?.()
+  }
+
+  /** Fails whatever waits on this channel. */
+  abort(error: Error): void {
+    this.#fail(error)
+  }
+
+  #writeFrame(data: Buffer): boolean {
+    if (data.length <= CONCAT_MAX) return this.socket.write(encodeFrame(MSG.DATA, data))
+    this.socket.cork()
+    this.socket.write(frameHeader(MSG.DATA, data.length))
+    const room = this.socket.write(data)
+    this.socket.uncork()
+    return room
+  }
+
+  async #drain(): Promise<void> {
+    this.#turnStart = performance.now()
+    const drained = () => this.#wake?.()
+    this.socket.on('drain', drained)
+    try {
+      while (this.socket.writableNeedDrain) {
+        this.#throwFailure()
+        if (this.#ended) throw this.#closed('data to be taken')
+        await this.#wait('data to be taken')
+      }
+    } finally {
+      this.socket.off('drain', drained)
+    }
+  }
+
+  async #yield(): Promise<void> {
+    await nextTurn()
+    this.#turnStart = performance.now()
+  }
+
+  async #more(start: number, what: string): Promise<void> {
+    while (this.#chunks.length === 0) {
+      this.#throwFailure()
+      if (this.#ended) throw this.#closed(what)
+      await this.#wait(what)
+    }
+    const data = this.#chunks.length === 1 ? this.#chunks[0] : Buffer.concat(this.#chunks)
+    this.#chunks.length = 0
+    this.#queued = 0
+    if (this.socket.isPaused()) this.socket.resume()
+    this.cursor.refill(start, data)
+    this.#turnStart = performance.now()
+  }
+
+  /** Until anything at all happens on the socket; fails after `timeoutMs` of silence. */
+  async #wait(what: string): Promise<void> {
+    const silent = new Promise<void>((resolve) => {
+      this.#wake = resolve
+    })
+    const timer = setTimeout(() => {
+      if (Date.now() - this.#lastReadMs >= this.timeoutMs) {
+        this.#fail(new TimeoutError(`no answer for ${Math.round(this.timeoutMs / 1000)} s while waiting for ${what}`))
+      } else this.#wake?.()
+    }, this.timeoutMs)
+    try {
+      await silent
+    } finally {
+      clearTimeout(timer)
+      this.#wake = undefined
+    }
+    this.#throwFailure()
+  }
+
+  #onData(chunk: Buffer): void {
+    this.#lastReadMs = Date.now()
+    this.#wroteSinceRead = false
+    try {
+      if (this.#mux === undefined) {
+        if (this.#raw.length < TEXTS_MAX) this.#raw.push(chunk)
+        this.#queue(chunk)
+      } else this.#mux.push(chunk)
+    } catch (error) {
+      this.#fail(error as Error)
+    }
+    if (this.#queued > INPUT_MAX) this.socket.pause()
+    this.#wake?.()
+    if (this.mayWriteFrames) this.#acknowledge()
+  }
+
+  /**
+   * The daemon's small writes wait, by Nagle's algorithm, for our ACK, which our kernel delays by 40 ms unless we
+   * write. Whoever was woken may still write in this turn; if nobody did, an empty frame carries the ACK.
+   */
+  #acknowledge(): void {
+    setImmediate(() => {
+      if (!this.#wroteSinceRead) this.sendEmptyFrame()
+    })
+  }
+
+  #queue(data: Buffer): void {
+    if (data.length === 0) return
+    this.#chunks.push(data)
+    this.#queued += data.length
+  }
+
+  #message(tag: number, payload: Buffer): void {
+    switch (tag) {
+      case MSG.ERROR_XFER:
+      case MSG.ERROR:
+      case MSG.ERROR_SOCKET:
+      case MSG.ERROR_UTF8:
+        return keep(this.said.errors, payload)
+      case MSG.WARNING:
+      case MSG.INFO:
+      case MSG.LOG:
+      case MSG.CLIENT:
+        return keep(this.said.notices, payload)
+      case MSG.DELETED:
+        return this.#deleted(payload)
+      case MSG.IO_ERROR:
+        this.said.ioError = true
+        return
+      case MSG.IO_TIMEOUT:
+        if (payload.length === 4) this.peerTimeoutSec = Math.max(0, payload.readInt32LE())
+        return
+      case MSG.ERROR_EXIT:
+        return this.#fail(this.#exitReport(payload))
+      case MSG.NOOP:
+      case MSG.SUCCESS:
+      case MSG.REDO:
+        return
+      default:
+        throw new ProtocolError('frame', `unknown message ${tag}`)
+    }
+  }
+
+  #deleted(payload: Buffer): void {
+    this.said.deleted++
+    const directory = payload.length > 0 && payload[payload.length - 1] === 0
+    this.onDeleted?.(payload.toString('latin1', 0, payload.length - (directory ? 1 : 0)), directory)
+  }
+
+  #exitReport(payload: Buffer): Error {
+    const code = payload.length === 4 ? payload.readInt32LE() : RERR.STREAMIO
+    return remoteFailure(this.said.errors, code)
+  }
+
+  #closed(what: string): Error {
+    if (this.said.errors.length > 0) return remoteFailure(this.said.errors, RERR.STREAMIO)
+    const early = this.#mux === undefined ? framedErrors(Buffer.concat(this.#raw)) : []
+    if (early.length > 0) return remoteFailure(early, RERR.UNSUPPORTED)
+    return new ConnectError(`the daemon closed the connection while we waited for ${what}`)
+  }
+
+  #onEnd(): void {
+    this.#ended = true
+    this.#wake?.()
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error
+    this.#ended = true
+    this.socket.destroy()
+    this.#wake?.()
+  }
+
+  #throwFailure(): void {
+    if (this.#failure === undefined) return
+    // What the daemon said before it went is worth more than that it went.
+    if (this.#failure instanceof ConnectError && this.said.errors.length > 0) throw remoteFailure(this.said.errors, RERR.STREAMIO)
+    throw this.#failure
+  }
+}
+
+function keep(texts: string[], payload: Buffer): void {
+  const text = printable(payload.toString('latin1').trim())
+  if (text !== '' && texts.length < TEXTS_MAX) texts.push(text)
+}
+
+function remoteFailure(errors: string[], code: number): RemoteError {
+  const text = errors.join('; ') || `the daemon gave up with code ${code}`
+  if (text.includes('module is read only')) return new RemoteError('read-only', text, RERR.SYNTAX)
+  if (text.includes('configured to refuse')) return new RemoteError('refused', text, RERR.UNSUPPORTED)
+  return new RemoteError('failed', text, code)
+}
+
+/** A daemon that dislikes our arguments answers with frames where plain integers were due. */
+function framedErrors(raw: Buffer): string[] {
+  for (let at = raw.lastIndexOf('\n') + 1, tries = 0; at < raw.length && tries < 16; at++, tries++) {
+    const texts: string[] = []
+    try {
+      new Demultiplexer(
+        () => undefined,
+        (tag, payload) => {
+          if (tag === MSG.ERROR || tag === MSG.ERROR_XFER) keep(texts, payload)
+        },
+      ).push(raw.subarray(at))
+    } catch {
+      continue // not a frame boundary
+    }
+    if (texts.length > 0) return texts
+  }
+  return []
+}

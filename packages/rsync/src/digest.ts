@@ -1,0 +1,104 @@
+import { createHash } from 'node:crypto'
+import { createMD4, createXXHash64, createXXHash128, createXXHash3, type IHasher } from 'hash-wasm'
+import { ProtocolError } from './errors.js'
+
+/** checksum.c valid_checksums_items: what we can compute, best first. */
+export const CHECKSUMS = ['xxh128', 'xxh3', 'xxh64', 'md5', 'md4'] as const
+export type Checksum = (typeof CHECKSUMS)[number]
+
+/** One hash over bytes that arrive in pieces. */
+export interface Digest {
+  update(bytes: Uint8Array): void
+  /** The bytes as rsync sends them. The digest may be used again after `reset`. */
+  final(): Buffer
+  reset(): void
+}
+
+/** The two sums of a session: over whole files, and over blocks (seeded). */
+export interface Sums {
+  file: Digest
+  block: Digest
+  /** Length in bytes of either sum. */
+  length: number
+}
+
+const LENGTH: Record<Checksum, number> = { xxh128: 16, xxh3: 8, xxh64: 8, md5: 16, md4: 16 }
+
+/**
+ * Makes the sums of a session. `seed` is the checksum seed of the handshake; block sums are salted with it.
+ * `seedFirst` is compat flag CHKSUM_SEED_FIX: md5 takes the seed before the block instead of after it.
+ */
+export async function createSums(name: Checksum, seed: number, seedFirst: boolean): Promise<Sums> {
+  const low = seed >>> 0
+  const high = seed < 0 ? 0xffffffff : 0 // rsync sign-extends the seed to 64 bits
+  const salt = Buffer.alloc(4)
+  salt.writeInt32LE(seed)
+  const length = LENGTH[name]
+  switch (name) {
+    case 'xxh128':
+      return { file: littleEndian(await createXXHash128(0, 0)), block: littleEndian(await createXXHash128(low, high)), length }
+    case 'xxh3':
+      return { file: littleEndian(await createXXHash3(0, 0)), block: littleEndian(await createXXHash3(low, high)), length }
+    case 'xxh64':
+      return { file: littleEndian(await createXXHash64(0, 0)), block: littleEndian(await createXXHash64(low, high)), length }
+    case 'md5':
+      return { file: new Salted(new Md5()), block: new Salted(new Md5(), seedFirst ? salt : undefined, seedFirst ? undefined : salt), length }
+    case 'md4':
+      return { file: new Salted(wasm(await createMD4())), block: new Salted(wasm(await createMD4()), undefined, salt), length }
+  }
+}
+
+export function checksumNamed(name: string): Checksum {
+  const known = CHECKSUMS.find((checksum) => checksum === name)
+  if (known === undefined) throw new ProtocolError('checksum negotiation', `the peer chose "${name.slice(0, 32)}"`)
+  return known
+}
+
+function wasm(hasher: IHasher): Digest {
+  hasher.init()
+  return {
+    update: (bytes) => void hasher.update(bytes),
+    final: () => Buffer.from(hasher.digest('binary')),
+    reset: () => void hasher.init(),
+  }
+}
+
+/** rsync stores xxHash values as little-endian integers, the reverse of their canonical form. */
+function littleEndian(hasher: IHasher): Digest {
+  const digest = wasm(hasher)
+  return { ...digest, final: () => digest.final().reverse() }
+}
+
+class Md5 implements Digest {
+  #hash = createHash('md5')
+  update(bytes: Uint8Array): void {
+    this.#hash.update(bytes)
+  }
+  final(): Buffer {
+    return this.#hash.digest()
+  }
+  reset(): void {
+    this.#hash = createHash('md5')
+  }
+}
+
+class Salted implements Digest {
+  constructor(
+    readonly digest: Digest,
+    readonly before?: Buffer,
+    readonly after?: Buffer,
+  ) {
+    this.reset()
+  }
+  update(bytes: Uint8Array): void {
+    this.digest.update(bytes)
+  }
+  final(): Buffer {
+    if (this.after !== undefined) this.digest.update(this.after)
+    return this.digest.final()
+  }
+  reset(): void {
+    this.digest.reset()
+    if (this.before !== undefined) this.digest.update(this.before)
+  }
+}

@@ -1,0 +1,135 @@
+import { closeSync, readdirSync } from 'node:fs'
+import { constants } from 'node:fs'
+import { FileError } from '../errors.js'
+import { close, openBeneath, openDirectory, openPath, readLink, type Stat, statAt, SystemError } from '../kernel.js'
+import { type RawPath, join, parent } from '../raw-path.js'
+import { type FileEntry, entryOf, isDirectory, isSymlink } from './entry.js'
+
+/** What the receiver can take: its own buffers for a path hold MAXPATHLEN bytes, and a longer one ends the session. */
+const WIRE_PATH_MAX = 4000
+
+/** A name and its stat, before anything else is known of it. */
+export interface Found {
+  entry: FileEntry
+  stat: Stat
+}
+
+/**
+ * The tree that is sent. Every look-up starts at one descriptor and follows no symlink on the way, so that nobody who
+ * can write below the root can make us read outside it.
+ */
+export class SourceTree {
+  readonly #root: number
+
+  /** Throws SystemError when `root` is not a directory that can be opened. */
+  constructor(root: RawPath) {
+    this.#root = openDirectory(root)
+  }
+
+  close(): void {
+    close(this.#root)
+  }
+
+  /** Stat of the root itself as it was opened, whatever its path leads to by now. */
+  rootStat(): Stat {
+    return statAt(this.#root, '')
+  }
+
+  /** What `path` is now, or null when it is not there. Throws FileError when it cannot be looked at. */
+  look(path: RawPath): Found | null {
+    tooLong(path)
+    let fd: number
+    try {
+      fd = path === '' ? this.#root : openPath(this.#root, path)
+    } catch (error) {
+      if (isGone(error)) return null
+      throw fileError(path, error)
+    }
+    try {
+      return found(path, statAt(fd, ''), fd)
+    } catch (error) {
+      throw fileError(path, error)
+    } finally {
+      if (fd !== this.#root) close(fd)
+    }
+  }
+
+  /**
+   * Looks at every name in the directory `dir`, in the order of the file list: files, then directories.
+   * Null when it is not there (any more). One name that fails goes to `failed`.
+   */
+  list(dir: RawPath, keep: (path: RawPath, directory: boolean) => boolean, failed: (error: FileError) => void): Found[] | null {
+    let fd: number
+    try {
+      tooLong(dir)
+      fd = openBeneath(this.#root, dir, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+    } catch (error) {
+      if (isGone(error)) return null
+      throw fileError(dir, error)
+    }
+    try {
+      return this.#listOpen(fd, dir, keep, failed)
+    } catch (error) {
+      throw fileError(dir, error)
+    } finally {
+      close(fd)
+    }
+  }
+
+  #listOpen(fd: number, dir: RawPath, keep: (path: RawPath, directory: boolean) => boolean, failed: (error: FileError) => void): Found[] {
+    const files: Found[] = []
+    const directories: Found[] = []
+    for (const name of readdirSync(`/proc/self/fd/${fd}`, 'latin1')) {
+      const path = join(dir, name)
+      try {
+        tooLong(path)
+        const stat = statAt(fd, name)
+        if (!keep(path, isDirectory(stat.mode))) continue
+        const one = isSymlink(stat.mode) ? this.look(path) : { entry: entryOf(path, stat), stat }
+        if (one !== null) (isDirectory(one.stat.mode) ? directories : files).push(one)
+      } catch (error) {
+        if (!isGone(error)) failed(fileError(path, error))
+      }
+    }
+    files.sort((a, b) => (a.entry.path < b.entry.path ? -1 : 1))
+    directories.sort((a, b) => (`${a.entry.path}/` < `${b.entry.path}/` ? -1 : 1))
+    return files.concat(directories)
+  }
+
+  /** Opens a regular file for reading. Throws FileError; the caller closes. */
+  open(path: RawPath): number {
+    try {
+      // O_NONBLOCK: a FIFO that took the file's place must not hang us.
+      return openBeneath(this.#root, path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    } catch (error) {
+      throw fileError(path, error)
+    }
+  }
+}
+
+export const closeFile = closeSync
+
+/** Every directory above `path`, outermost first, without the root. */
+export function ancestors(path: RawPath): RawPath[] {
+  const above: RawPath[] = []
+  for (let dir = parent(path); dir !== ''; dir = parent(dir)) above.push(dir)
+  return above.reverse()
+}
+
+function found(path: RawPath, stat: Stat, fd: number): Found {
+  return { entry: entryOf(path, stat, isSymlink(stat.mode) ? readLink(fd) : ''), stat }
+}
+
+function tooLong(path: RawPath): void {
+  if (path.length > WIRE_PATH_MAX) throw new FileError(path, `the path is ${path.length} bytes long; rsync takes ${WIRE_PATH_MAX}`)
+}
+
+/** The name is not there: never was, was removed, or a directory above it is now something else. */
+export function isGone(error: unknown): boolean {
+  return error instanceof SystemError && (error.code === 'ENOENT' || error.code === 'ENOTDIR' || error.code === 'ELOOP')
+}
+
+function fileError(path: RawPath, error: unknown): FileError {
+  if (error instanceof FileError) return error
+  return new FileError(path, error instanceof Error ? error.message : String(error), isGone(error), { cause: error })
+}

@@ -1,0 +1,170 @@
+import { createHash } from 'node:crypto'
+import { createMD4 } from 'hash-wasm'
+import type { Channel } from './channel.js'
+import { CHECKSUMS, checksumNamed, type Checksum } from './digest.js'
+import { ConnectError, ProtocolError, RemoteError } from './errors.js'
+import { printable } from './raw-path.js'
+import { CF, PROTOCOL, RERR } from './wire/constants.js'
+import type { Cursor } from './wire/cursor.js'
+
+/** Digests for daemon authentication, best first (authenticate.c). */
+export const AUTH_DIGESTS = ['sha512', 'sha256', 'sha1', 'md5', 'md4'] as const
+type AuthDigest = (typeof AUTH_DIGESTS)[number]
+
+const LINE_MAX = 4096
+const LINES_MAX = 10_000 // of a message of the day
+const VSTRING_MAX = 1024
+
+export interface Credentials {
+  user: string
+  password: string
+}
+
+export interface Greeting {
+  protocol: number
+  /** The digests that the daemon offers; null where it is too old to say (before 3.2.7). */
+  digests: string[] | null
+}
+
+/** `@RSYNCD: 31.0 sha512 sha256 …`, as either side sends it. */
+export function parseGreeting(line: string): Greeting {
+  const match = /^@RSYNCD: (\d{1,4})(?:\.(\d{1,4}))?((?: [\w.-]+)*)\s*$/.exec(line)
+  if (match === null) throw new ProtocolError('greeting', `"${printable(line.slice(0, 80))}"; is this an rsync daemon?`)
+  // Protocols from 30 on always name a subprotocol; one that is not 0 is a pre-release and speaks the one before.
+  const version = Number(match[1]) - (match[2] !== undefined && match[2] !== '0' ? 1 : 0)
+  return { protocol: version, digests: match[3] === '' ? null : match[3].trim().split(' ') }
+}
+
+export const greetingLine = (protocol: number) => `@RSYNCD: ${protocol}.0 ${AUTH_DIGESTS.join(' ')}\n`
+
+/** What both ends have agreed on once a session is ready for its file list. */
+export interface Agreement {
+  protocol: number
+  compatFlags: number
+  checksum: Checksum
+  compress: 'zlib' | 'zlibx' | null
+  seed: number
+  greeting: Greeting
+}
+
+export interface HandshakeOptions {
+  module: string
+  credentials: Credentials | undefined
+  /** Arguments for the daemon's server process; made when the daemon's greeting is known. */
+  args: (greeting: Greeting) => string[]
+  compress: boolean
+  /** The highest protocol to offer; for tests of older ones. */
+  protocol?: number
+  checksums?: readonly Checksum[]
+  /** Receives each line of the message of the day. */
+  motd?: (line: string) => void
+}
+
+/** From a connection to a session that waits for its file list (clientserver.c, compat.c setup_protocol()). */
+export async function handshake(channel: Channel, options: HandshakeOptions): Promise<Agreement> {
+  const offered = options.protocol ?? PROTOCOL.MAX
+  channel.out.latin1(greetingLine(offered))
+  await channel.flush()
+  const greeting = await readGreeting(channel)
+  const protocol = Math.min(offered, greeting.protocol)
+  if (protocol < PROTOCOL.MIN) {
+    throw new RemoteError('refused', `the daemon speaks protocol ${greeting.protocol}; rsync 3.0 or newer (protocol 30) is needed`, RERR.PROTOCOL)
+  }
+  channel.out.latin1(`${options.module}\n`)
+  await channel.flush()
+  await enterModule(channel, options, greeting)
+
+  for (const arg of options.args(greeting)) channel.out.latin1(`${arg}\0`)
+  channel.out.latin1('\0')
+  const checksums = (options.checksums ?? CHECKSUMS).join(' ')
+  const sendChoices = () => {
+    channel.out.vstring(checksums)
+    if (options.compress) channel.out.vstring('zlibx zlib')
+  }
+  // A daemon that lists digests also negotiates checksums: our list can go in the same packet as the arguments.
+  const early = greeting.digests !== null && protocol >= 30
+  if (early) sendChoices()
+  await channel.flush()
+  channel.mayWriteFrames = early
+  const compatFlags = await channel.receive('compatibility flags', (c) => c.varint())
+  if (compatFlags & CF.INC_RECURSE) throw new ProtocolError('compatibility flags', 'incremental recursion, which was not offered')
+  const negotiates = (compatFlags & CF.VARINT_FLIST_FLAGS) !== 0
+  if (early && !negotiates) throw new ProtocolError('compatibility flags', 'a digest list without checksum negotiation')
+  if (negotiates && !early) {
+    sendChoices()
+    await channel.flush()
+  }
+  channel.mayWriteFrames = true
+  if (!early && !negotiates) channel.sendEmptyFrame() // acknowledges the flags, so that the seed may follow
+  const checksum = negotiates ? await choose(channel, 'checksum', checksums.split(' ')) : 'md5'
+  const compress = !options.compress ? null : negotiates ? await choose(channel, 'compression', ['zlibx', 'zlib']) : 'zlib'
+  const seed = await channel.receive('checksum seed', (c) => c.i32())
+  channel.multiplex()
+  return { protocol, compatFlags, checksum: checksumNamed(checksum), compress: compress as Agreement['compress'], seed, greeting }
+}
+
+/** compat.c: each side lists what it can do, and the client's first that the server also lists is taken. */
+async function choose(channel: Channel, what: string, ours: string[]): Promise<string> {
+  const theirs = (await channel.receive(`${what} list`, (c) => c.vstring(VSTRING_MAX))).toString('latin1').split(' ')
+  const choice = ours.find((name) => theirs.includes(name))
+  if (choice === undefined) throw new RemoteError('refused', `no common ${what}: the daemon offers "${printable(theirs.join(' '))}"`, RERR.UNSUPPORTED)
+  return choice
+}
+
+async function readGreeting(channel: Channel): Promise<Greeting> {
+  const line = await channel.receive('greeting', readLine)
+  if (line.startsWith('@ERROR')) throw daemonError(line)
+  return parseGreeting(line)
+}
+
+async function enterModule(channel: Channel, options: HandshakeOptions, greeting: Greeting): Promise<void> {
+  for (let lines = 0; lines < LINES_MAX; lines++) {
+    const line = await channel.receive('answer to the module', readLine)
+    if (line.startsWith('@RSYNCD: AUTHREQD ')) {
+      const challenge = line.slice('@RSYNCD: AUTHREQD '.length)
+      if (options.credentials === undefined) {
+        throw new RemoteError('auth', `module ${options.module} wants a user and a password: give USER@ in DEST and --password-file or RSYNC_PASSWORD`, RERR.STARTCLIENT)
+      }
+      channel.out.latin1(`${await authResponse(options.credentials, challenge, greeting.digests)}\n`)
+      await channel.flush()
+    } else if (line === '@RSYNCD: OK') return
+    else if (line === '@RSYNCD: EXIT') throw new ConnectError('the daemon closed the session')
+    else if (line.startsWith('@ERROR')) throw daemonError(line)
+    else options.motd?.(printable(line))
+  }
+  throw new ProtocolError('message of the day', `more than ${LINES_MAX} lines`)
+}
+
+/** authenticate.c auth_client(): `user base64(H(password challenge))`, H the first of our digests that they list. */
+export async function authResponse(credentials: Credentials, challenge: string, offered: string[] | null): Promise<string> {
+  const digest: AuthDigest | undefined = offered === null ? 'md5' : AUTH_DIGESTS.find((name) => offered.includes(name))
+  if (digest === undefined) throw new RemoteError('auth', `the daemon offers only unknown digests: ${offered?.join(' ')}`, RERR.UNSUPPORTED)
+  const text = Buffer.concat([Buffer.from(credentials.password), Buffer.from(challenge, 'latin1')])
+  const hash = digest === 'md4' ? md4(text) : createHash(digest).update(text).digest()
+  return `${Buffer.from(credentials.user).toString('latin1')} ${(await hash).toString('base64').replace(/=+$/, '')}`
+}
+
+async function md4(bytes: Buffer): Promise<Buffer> {
+  return Buffer.from((await createMD4()).init().update(bytes).digest('binary'))
+}
+
+function readLine(c: Cursor): string {
+  let line = ''
+  for (;;) {
+    const byte = c.u8()
+    if (byte === 0x0a) return line.replace(/\r$/, '')
+    line += String.fromCharCode(byte)
+    if (line.length > LINE_MAX) throw new ProtocolError('line', `longer than ${LINE_MAX} bytes; is this an rsync daemon?`)
+  }
+}
+
+/** The daemon's refusals, by the texts that every version since 3.0 uses. */
+export function daemonError(line: string): RemoteError {
+  const text = printable(line)
+  if (/auth failed/.test(line)) return new RemoteError('auth', text, RERR.STARTCLIENT)
+  if (/unknown module/i.test(line)) return new RemoteError('unknown-module', text, RERR.STARTCLIENT)
+  if (/access denied/.test(line)) return new RemoteError('denied', text, RERR.STARTCLIENT)
+  if (/max connections/.test(line)) return new RemoteError('max-connections', text, RERR.STARTCLIENT)
+  return new RemoteError('failed', text, RERR.STARTCLIENT)
+}
+

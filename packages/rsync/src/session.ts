@@ -1,0 +1,280 @@
+import { connect as connectTcp, type Socket } from 'node:net'
+import { Channel, type Said } from './channel.js'
+import { createSums, type Checksum } from './digest.js'
+import { ConnectError, TimeoutError } from './errors.js'
+import { type FilterRule, ruleText } from './filter.js'
+import { encodeIdList, FlistEncoder, type FlistFormat } from './flist/codec.js'
+import type { FileEntry } from './flist/entry.js'
+import type { SourceTree } from './flist/source.js'
+import { type Agreement, type Credentials, type Greeting, handshake } from './handshake.js'
+import { groupName, userName } from './kernel.js'
+import type { Pace } from './pace.js'
+import { type SenderReport, sendFiles } from './sender.js'
+import { CF, DEFAULT_PORT } from './wire/constants.js'
+import { DeflatedTokens, PlainTokens } from './wire/token.js'
+
+const CONNECT_TIMEOUT_MS = 15_000
+const COMPRESS_LEVEL = 6
+const LINGER_MS = 5_000
+
+/** A module of a daemon, and a directory in it. */
+export interface Remote {
+  host: string
+  port?: number
+  module: string
+  /** Below the module, latin1, without slashes at its ends; '' is the module itself. */
+  path: string
+}
+
+export interface SessionOptions {
+  remote: Remote
+  credentials?: Credentials | undefined
+  /** Compare nothing, transfer every file that is listed: for names that an event has named. */
+  ignoreTimes: boolean
+  /** Delete what a listed directory does not list, and listed names that are missing here. */
+  delete: boolean
+  /** Patterns that the receiver must leave alone. */
+  rules: readonly FilterRule[]
+  /** Ids travel as numbers only; false maps them by name where both ends have the name. */
+  numericIds: boolean
+  compress: boolean
+  dryRun: boolean
+  /** The peer may be silent for this long before it is given up. */
+  timeoutMs: number
+  pace?: Pace | undefined
+  motd?: (line: string) => void
+  /** For tests: an older protocol, fewer checksums. */
+  protocol?: number
+  checksums?: readonly Checksum[]
+}
+
+/** What came of one list. A report with neither `errors` nor `failed`, `changed`, `deferred` means: all is there. */
+export interface TransferReport extends SenderReport {
+  /** The receiver's complaints, quoted. It does not say reliably which files they are about. */
+  errors: string[]
+  notices: string[]
+  deleted: number
+  bytesWritten: number
+  bytesRead: number
+}
+
+export interface TransferOptions {
+  source: SourceTree
+  /** In `compareEntries` order. */
+  entries: readonly FileEntry[]
+  /** The list is not complete: nothing is deleted for not being listed. */
+  ioError?: boolean
+  defer?: (entry: FileEntry) => boolean
+  onItem?: (entry: FileEntry, iflags: number) => void
+  onDeleted?: (path: string, directory: boolean) => void
+  signal?: AbortSignal
+}
+
+/**
+ * One connection to a daemon, negotiated up to the file list: it takes one list, at once, and ends. Open it ahead of
+ * need. Errors: RemoteError (the daemon refuses), ConnectError, TimeoutError, ProtocolError.
+ */
+export class Session {
+  readonly openedMs = Date.now()
+
+  private constructor(
+    readonly options: SessionOptions,
+    readonly channel: Channel,
+    readonly agreement: Agreement,
+  ) {}
+
+  static async open(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
+    const socket = await connect(options.remote, signal)
+    const channel = new Channel(socket, options.timeoutMs, options.pace === undefined ? undefined : (bytes) => options.pace!.spend(bytes))
+    const abort = () => channel.abort(new ConnectError('cancelled'))
+    signal?.addEventListener('abort', abort)
+    try {
+      const agreement = await handshake(channel, {
+        module: options.remote.module,
+        credentials: options.credentials,
+        args: (greeting) => serverArgs(options, greeting),
+        compress: options.compress,
+        ...(options.protocol === undefined ? {} : { protocol: options.protocol }),
+        ...(options.checksums === undefined ? {} : { checksums: options.checksums }),
+        ...(options.motd === undefined ? {} : { motd: options.motd }),
+      })
+      return new Session(options, channel, agreement)
+    } catch (error) {
+      channel.destroy()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', abort)
+    }
+  }
+
+  get alive(): boolean {
+    return this.channel.alive && this.channel.said.errors.length === 0
+  }
+
+  /** Whether an entry of mode 0 deletes the name; before rsync 3.1 only a listing of its directory can. */
+  get deletesMissing(): boolean {
+    return this.options.delete && this.agreement.protocol >= 31
+  }
+
+  /** How often an idle session must say something so that the daemon keeps it. */
+  get keepAliveMs(): number {
+    const limitSec = this.channel.peerTimeoutSec
+    if (limitSec > 0) return Math.max(500, (limitSec * 1000) / 3)
+    // Protocol 30 daemons have time-outs too, but do not tell.
+    return this.agreement.protocol >= 31 ? Math.min(20_000, this.options.timeoutMs / 3) : 2_000
+  }
+
+  keepAlive(): void {
+    this.channel.sendEmptyFrame()
+  }
+
+  /** Sends one list and the content that the receiver asks for. The session is over afterwards, whatever happens. */
+  async transfer(options: TransferOptions): Promise<TransferReport> {
+    const { channel } = this
+    const abort = () => channel.abort(new ConnectError('cancelled'))
+    options.signal?.addEventListener('abort', abort)
+    if (options.signal?.aborted) abort()
+    channel.onDeleted = options.onDeleted
+    try {
+      await this.#sendList(options)
+      const { protocol, checksum, seed, compatFlags, compress } = this.agreement
+      const report = await sendFiles(channel, options.source, options.entries, {
+        protocol,
+        sums: await createSums(checksum, seed, (compatFlags & CF.CHKSUM_SEED_FIX) !== 0),
+        tokens: () => (compress === null ? new PlainTokens(channel.out) : new DeflatedTokens(channel.out, COMPRESS_LEVEL)),
+        dryRun: this.options.dryRun,
+        onItem: options.onItem,
+        defer: options.defer,
+      })
+      linger(channel.socket)
+      return { ...report, ...summary(channel.said), bytesWritten: channel.bytesWritten, bytesRead: channel.bytesRead }
+    } catch (error) {
+      channel.destroy()
+      throw error
+    } finally {
+      options.signal?.removeEventListener('abort', abort)
+    }
+  }
+
+  /** Gives an unused session back with an empty list, so that the daemon's log stays clean. */
+  async close(source: SourceTree): Promise<void> {
+    if (!this.channel.alive) return
+    await this.transfer({ source, entries: [], ioError: true }).catch(() => undefined)
+  }
+
+  destroy(): void {
+    this.channel.destroy()
+  }
+
+  async #sendList({ entries, ioError }: TransferOptions): Promise<void> {
+    const { channel, options, agreement } = this
+    const { out } = channel
+    if (options.delete) sendRules(channel, options.rules)
+    const format: FlistFormat = {
+      protocol: agreement.protocol,
+      varintFlags: (agreement.compatFlags & CF.VARINT_FLIST_FLAGS) !== 0,
+      safeFlist: (agreement.compatFlags & CF.SAFE_FLIST) !== 0,
+    }
+    const encoder = new FlistEncoder(format, out)
+    for (const entry of entries) {
+      encoder.encode(entry)
+      const wait = channel.relieve()
+      if (wait !== undefined) await wait
+    }
+    encoder.end(ioError === true)
+    if (!options.numericIds) sendNames(channel, entries)
+    const wait = channel.flush()
+    if (wait !== undefined) await wait
+  }
+}
+
+function summary(said: Said): Pick<TransferReport, 'errors' | 'notices' | 'deleted'> {
+  const errors = said.ioError && said.errors.length === 0 ? ['the receiver met an I/O error'] : said.errors
+  return { errors, notices: said.notices, deleted: said.deleted }
+}
+
+/** exclude.c send_filter_list(): each rule behind its length; the receiver protects what they hide. */
+function sendRules(channel: Channel, rules: readonly FilterRule[]): void {
+  for (const rule of rules) {
+    const text = ruleText(rule)
+    channel.out.i32(text.length)
+    channel.out.latin1(text)
+  }
+  channel.out.i32(0)
+}
+
+function sendNames(channel: Channel, entries: readonly FileEntry[]): void {
+  const users = new Map<number, string>()
+  const groups = new Map<number, string>()
+  for (const { uid, gid, mode } of entries) {
+    if (mode === 0) continue
+    if (!users.has(uid)) users.set(uid, userName(uid) ?? '')
+    if (!groups.has(gid)) groups.set(gid, groupName(gid) ?? '')
+  }
+  const named = (ids: Map<number, string>) => new Map([...ids].filter(([, name]) => name !== ''))
+  encodeIdList(channel.out, named(users), null)
+  encodeIdList(channel.out, named(groups), null)
+}
+
+/** options.c server_options(): what the daemon's server process is told. */
+function serverArgs(options: SessionOptions, greeting: Greeting): string[] {
+  const protocol = Math.min(greeting.protocol, options.protocol ?? greeting.protocol)
+  const letters = `${options.dryRun ? 'n' : ''}logDtprH${options.ignoreTimes ? 'I' : ''}${options.compress ? 'z' : ''}`
+  // No `i`: without incremental recursion one list is one batch.
+  const args = ['--server', `-${letters}e.LsfxCIv`, '--force', `--timeout=${Math.ceil(options.timeoutMs / 1000)}`]
+  if (options.dryRun) args.push('--log-format=%i')
+  if (options.delete) args.push('--delete')
+  if (options.delete && protocol >= 31) args.push('--delete-missing-args')
+  if (options.numericIds) args.push('--numeric-ids')
+  // Comparing nanoseconds came with 3.1.3; a daemon that lists digests (3.2.7) surely has it.
+  if (!options.ignoreTimes && greeting.digests !== null) args.push('--modify-window=-1')
+  const { module, path } = options.remote
+  return [...args, '.', `${escapeGlob(path === '' ? module : `${module}/${path}`)}/`]
+}
+
+/** The daemon expands wildcards in its arguments. */
+const escapeGlob = (text: string) => text.replace(/[*?[\]\\]/g, '\\$&')
+
+/** The receiver has what it needs; its process ends the connection, and we make sure of that. */
+function linger(socket: Socket): void {
+  socket.end()
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS)
+  timer.unref()
+  socket.once('close', () => clearTimeout(timer))
+}
+
+function connect(remote: Remote, signal?: AbortSignal): Promise<Socket> {
+  const { host, port = DEFAULT_PORT } = remote
+  return new Promise((resolve, reject) => {
+    const socket = connectTcp({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 })
+    const fail = (error: Error) => {
+      clearTimeout(timer)
+      socket.destroy()
+      reject(error)
+    }
+    const timer = setTimeout(() => fail(new TimeoutError(`${host}:${port} did not answer within ${CONNECT_TIMEOUT_MS / 1000} s`)), CONNECT_TIMEOUT_MS)
+    const abort = () => fail(new ConnectError('cancelled'))
+    signal?.addEventListener('abort', abort)
+    const lost = (error: Error) => fail(new ConnectError(`cannot connect to ${host}:${port}: ${reasonOf(error)}`, { cause: error }))
+    socket.once('error', lost)
+    socket.once('connect', () => {
+      clearTimeout(timer)
+      socket.off('error', lost)
+      signal?.removeEventListener('abort', abort)
+      resolve(socket)
+    })
+  })
+}
+
+const CONNECT_REASON: Record<string, string> = {
+  ECONNREFUSED: 'Connection refused (111)',
+  EHOSTUNREACH: 'No route to host (113)',
+  ENETUNREACH: 'Network is unreachable (101)',
+  ENOTFOUND: 'the name does not resolve',
+  EAI_AGAIN: 'the name does not resolve at the moment',
+}
+
+function reasonOf(error: Error): string {
+  const code = (error as NodeJS.ErrnoException).code ?? ''
+  return CONNECT_REASON[code] ?? (error.message || code)
+}
