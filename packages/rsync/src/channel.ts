@@ -139,6 +139,13 @@ export class Channel {
     this.#wake?.()
   }
 
+  /** Throws what the peer has complained of already, or why the connection is gone. */
+  throwIfRefused(): void {
+    this.#throwFailure()
+    if (this.said.errors.length > 0) throw remoteFailure(this.said.errors, RERR.STREAMIO)
+    if (this.#ended) throw this.#closed('a file list')
+  }
+
   /** Fails whatever waits on this channel. */
   abort(error: Error): void {
     this.#fail(error)

@@ -7,6 +7,7 @@ const BACKOFF_FIRST_MS = 500
 const BACKOFF_MAX_MS = 60_000
 const RECYCLE_MS = 10 * 60_000
 const TICK_MS = 1000
+const RAISE_MS = 60_000
 
 /** Keeps a few sessions ready, so that a change costs one round trip instead of a login. */
 export class SessionPool {
@@ -17,6 +18,7 @@ export class SessionPool {
   #failures = 0
   #notBeforeMs = 0
   #limit: number
+  #raiseAtMs = 0
   #timer: NodeJS.Timeout | undefined
   #ticker: NodeJS.Timeout | undefined
 
@@ -51,6 +53,11 @@ export class SessionPool {
     })
   }
 
+  /** Takes back a session that was acquired and not used. */
+  giveBack(session: Session): void {
+    if (session.alive) this.#offer(session)
+  }
+
   /** Try again at once: somebody has reason to believe that it works now. */
   retryNow(): void {
     this.#notBeforeMs = 0
@@ -73,6 +80,7 @@ export class SessionPool {
   /** Once a second: idle sessions are kept alive, dead ones replaced, old ones given back. */
   #tend(): void {
     const nowMs = Date.now()
+    if (this.#limit < this.size && nowMs >= this.#raiseAtMs) this.#raise(nowMs)
     for (let i = this.#idle.length - 1; i >= 0; i--) {
       const one = this.#idle[i]
       if (!one.session.alive) this.#idle.splice(i, 1)
@@ -85,6 +93,11 @@ export class SessionPool {
       }
     }
     this.#refill()
+  }
+
+  #raise(nowMs: number): void {
+    this.#limit++
+    this.#raiseAtMs = nowMs + RAISE_MS
   }
 
   #refill(): void {
@@ -115,12 +128,15 @@ export class SessionPool {
     this.#opening--
     this.#failures = 0
     this.#notBeforeMs = 0
+    this.#offer(session)
+    this.#refill()
+  }
+
+  #offer(session: Session): void {
     if (this.#abort.signal.aborted) return void session.close(this.source)
     const waiting = this.#waiting.shift()
     if (waiting !== undefined) waiting.resolve(session)
     else this.#idle.push({ session, spokeMs: Date.now() })
-    if (this.#limit < this.size && this.#idle.length >= this.#limit && Math.random() < 0.01) this.#limit++
-    this.#refill()
   }
 
   #failed(error: Error): void {
@@ -129,8 +145,9 @@ export class SessionPool {
     const pauseMs = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(this.#failures - 1, 10))
     this.#notBeforeMs = Date.now() + pauseMs * (0.75 + Math.random() / 2)
     if (error instanceof RemoteError && error.reason === 'max-connections') {
-      // Others want the daemon's slots as well: be content with what we have.
+      // Others want the daemon's slots as well: be content with what we have, and ask for more only much later.
       this.#limit = Math.max(1, this.#idle.length)
+      this.#raiseAtMs = Date.now() + RAISE_MS
     }
     if (this.#opening === 0) for (const { reject } of this.#waiting.splice(0)) reject(error)
     this.#refill()

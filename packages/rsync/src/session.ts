@@ -1,4 +1,5 @@
 import { connect as connectTcp, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Channel, type Said } from './channel.js'
 import { createSums, type Checksum } from './digest.js'
 import { ConnectError, TimeoutError } from './errors.js'
@@ -16,6 +17,7 @@ import { DeflatedTokens, PlainTokens } from './wire/token.js'
 const CONNECT_TIMEOUT_MS = 15_000
 const COMPRESS_LEVEL = 6
 const LINGER_MS = 5_000
+const REFUSAL_MS = 100
 
 /** A module of a daemon, and a directory in it. */
 export interface Remote {
@@ -114,6 +116,17 @@ export class Session {
   /** Whether an entry of mode 0 deletes the name; before rsync 3.1 only a listing of its directory can. */
   get deletesMissing(): boolean {
     return this.options.delete && this.agreement.protocol >= 31
+  }
+
+  /** Whether the quick check sees changes within a second; the arguments ask for it where it is known to work. */
+  get comparesNanoseconds(): boolean {
+    return this.agreement.greeting.digests !== null && this.agreement.protocol >= 31
+  }
+
+  /** Waits a moment for what a daemon says on its own, such as that the module is read only. Throws RemoteError. */
+  async refusal(): Promise<void> {
+    await sleep(REFUSAL_MS)
+    this.channel.throwIfRefused()
   }
 
   /** How often an idle session must say something so that the daemon keeps it. */

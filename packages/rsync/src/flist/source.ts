@@ -19,7 +19,7 @@ export interface Found {
  * can write below the root can make us read outside it.
  */
 export class SourceTree {
-  readonly #root: number
+  #root: number
 
   /** Throws SystemError when `root` is not a directory that can be opened. */
   constructor(root: RawPath) {
@@ -28,6 +28,13 @@ export class SourceTree {
 
   close(): void {
     close(this.#root)
+  }
+
+  /** Goes on with whatever directory is at `root` now. The old one is kept when there is none. */
+  reopen(root: RawPath): void {
+    const opened = openDirectory(root)
+    close(this.#root)
+    this.#root = opened
   }
 
   /** Stat of the root itself as it was opened, whatever its path leads to by now. */

@@ -1,0 +1,199 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { ancestors, compareEntries, type FileEntry, FileError, type Filter, type Found, isDirectory, missing, parent, type RawPath, type SourceTree } from '@syncline/rsync'
+import type { Mark } from './dirty.js'
+import type { LinkIndex } from './links.js'
+
+const SLICE_MS = 8
+
+/** One file list, made from marks by looking at the disk now. */
+export interface Batch {
+  /** In the order of the file list. */
+  entries: FileEntry[]
+  /** Directories that are listed only because something below them is. */
+  parents: Set<RawPath>
+  /** What could not be looked at; when there is any, the list is not complete. */
+  failed: FileError[]
+  missing: number
+}
+
+export interface BatchOptions {
+  source: SourceTree
+  filter: Filter
+  links: LinkIndex
+  /** Whether what is missing here shall be deleted there, and how: by name, or by listing its directory. */
+  deletion: 'none' | 'by-name' | 'by-listing'
+}
+
+/** Looks at every marked path: what is there is listed, what is not is listed as missing. Slices its work. */
+export async function buildBatch(marks: readonly Mark[], options: BatchOptions): Promise<Batch> {
+  return new BatchBuilder(options).build(marks)
+}
+
+class BatchBuilder {
+  readonly #entries = new Map<RawPath, FileEntry>()
+  readonly #wanted = new Set<RawPath>() // listed for their own sake
+  readonly #linked: Found[] = []
+  readonly #failed: FileError[] = []
+  #missing = 0
+  #sliceStart = performance.now()
+
+  constructor(readonly options: BatchOptions) {}
+
+  async build(marks: readonly Mark[]): Promise<Batch> {
+    const trees = new Set(marks.filter((mark) => mark.tree).map((mark) => mark.path))
+    for (const mark of marks) {
+      if (coveredByTree(mark, trees)) continue
+      try {
+        await this.#add(mark)
+      } catch (error) {
+        this.#fail(error)
+      }
+      if (performance.now() - this.#sliceStart > SLICE_MS) await this.#pause()
+    }
+    await this.#addSiblings()
+    this.#addParents()
+    const entries = [...this.#entries.values()]
+    if (!inOrder(entries)) entries.sort(compareEntries)
+    const parents = new Set<RawPath>()
+    for (const path of this.#entries.keys()) if (!this.#wanted.has(path)) parents.add(path)
+    return { entries, parents, failed: this.#failed, missing: this.#missing }
+  }
+
+  async #add(mark: Mark): Promise<void> {
+    const { source, filter } = this.options
+    const found = source.look(mark.path)
+    if (filter.hides(mark.path, found === null ? false : isDirectory(found.stat.mode))) return
+    if (found === null) return this.#addMissing(this.#highestMissing(mark.path))
+    this.#list(found)
+    if (!isDirectory(found.stat.mode) || !mark.tree) return
+    await this.#addTree(found)
+  }
+
+  #list({ entry, stat }: Found): void {
+    this.#entries.set(entry.path, entry)
+    this.#wanted.add(entry.path)
+    if (entry.linkGroup !== '') this.#linked.push({ entry, stat })
+  }
+
+  async #addTree(root: Found): Promise<void> {
+    const { source, filter, links } = this.options
+    const keep = (path: RawPath, directory: boolean) => !filter.excludes(path, directory)
+    const fail = (error: unknown) => this.#fail(error)
+    // Depth first, in list order: the map then needs no sorting.
+    const open: Found[][] = []
+    const enter = (directory: Found) => {
+      let list: Found[] | null
+      try {
+        list = source.list(directory.entry.path, keep, fail)
+      } catch (error) {
+        return fail(error)
+      }
+      if (list === null) return void this.#entries.delete(directory.entry.path) // its event is on the way
+      directory.entry.hasContent = true
+      open.push(list.reverse())
+    }
+    enter(root)
+    while (open.length > 0) {
+      const next = open[open.length - 1].pop()
+      if (next === undefined) {
+        open.pop()
+        continue
+      }
+      this.#entries.set(next.entry.path, next.entry)
+      this.#wanted.add(next.entry.path)
+      links.note(next.entry)
+      // A name outside this tree may belong to the same file; in a walk of everything there is none.
+      if (next.entry.linkGroup !== '' && root.entry.path !== '') this.#linked.push(next)
+      if (isDirectory(next.stat.mode)) enter(next)
+      if (performance.now() - this.#sliceStart > SLICE_MS) await this.#pause()
+    }
+  }
+
+  #addMissing(path: RawPath): void {
+    this.#missing++
+    if (this.options.deletion === 'by-name') {
+      this.#entries.set(path, missing(path))
+      this.#wanted.add(path)
+    } else if (this.options.deletion === 'by-listing') this.#addLevel(parent(path))
+  }
+
+  /** Rsync before 3.1 deletes only what a listed directory lacks: list all of it, but nothing below. */
+  #addLevel(dir: RawPath): void {
+    const { source, filter } = this.options
+    const found = source.look(dir)
+    if (found === null || !isDirectory(found.stat.mode)) return
+    const list = source.list(dir, (path, directory) => !filter.excludes(path, directory), (error) => this.#fail(error))
+    if (list === null) return
+    found.entry.hasContent = true
+    this.#list(found)
+    for (const one of list) if (!this.#entries.has(one.entry.path)) this.#list(one)
+  }
+
+  /** When a whole tree is gone, the name to delete is its top, not the leaf that an event was about. */
+  #highestMissing(path: RawPath): RawPath {
+    for (const dir of ancestors(path)) {
+      const found = this.options.source.look(dir)
+      if (found === null) return dir
+      if (!isDirectory(found.stat.mode)) {
+        this.#list(found) // something else has taken its place, which also removes what was below it
+        return path
+      }
+    }
+    return path
+  }
+
+  async #addSiblings(): Promise<void> {
+    if (this.#linked.length === 0) return
+    try {
+      for (const one of await this.options.links.siblings(this.#linked)) {
+        if (!this.options.filter.hides(one.entry.path, false)) this.#list(one)
+      }
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  /** Receivers since 3.5 want every directory above a listed name in the list. */
+  #addParents(): void {
+    const { source } = this.options
+    const root = source.look('' as RawPath)
+    if (root !== null && !this.#entries.has('' as RawPath)) this.#entries.set('' as RawPath, root.entry)
+    for (const path of [...this.#entries.keys()]) {
+      for (const dir of ancestors(path)) {
+        const listed = this.#entries.get(dir)
+        if (listed !== undefined && isDirectory(listed.mode)) continue
+        if (listed === undefined) {
+          const found = source.look(dir)
+          if (found !== null && isDirectory(found.stat.mode)) {
+            this.#entries.set(dir, found.entry)
+            continue
+          }
+        }
+        // The directory went while we looked: what is below it cannot be sent, and its own event is on the way.
+        this.#entries.delete(path)
+        break
+      }
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (!(error instanceof FileError)) throw error
+    this.#failed.push(error)
+  }
+
+  async #pause(): Promise<void> {
+    await nextTurn()
+    this.#sliceStart = performance.now()
+  }
+}
+
+function coveredByTree(mark: Mark, trees: ReadonlySet<RawPath>): boolean {
+  if (trees.size === 0 || mark.path === '') return false
+  if (trees.has('' as RawPath)) return true
+  return ancestors(mark.path).some((dir) => trees.has(dir))
+}
+
+function inOrder(entries: readonly FileEntry[]): boolean {
+  for (let i = 1; i < entries.length; i++) if (compareEntries(entries[i - 1], entries[i]) > 0) return false
+  return true
+}

@@ -1,0 +1,101 @@
+import { closeSync, openSync, rmSync } from 'node:fs'
+import { type IncomingMessage, request, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { createAdaptorServer } from '@hono/node-server'
+import { Hono } from 'hono'
+import { ConfigError } from './errors.js'
+import type { Mirror, MirrorStatus } from './mirror.js'
+
+const SOCKET = 'control.sock'
+const ANSWER_MAX = 64 << 20
+const ANSWER_MS = 5_000
+
+/** What may be asked of a running mirror. Only who may enter the state directory may also command. */
+function api(mirror: Mirror, mayCommand: boolean): Hono {
+  const app = new Hono()
+  app.get('/status', (c) => c.json(mirror.status()))
+  if (!mayCommand) return app
+  app.post('/resume', (c) => {
+    try {
+      return c.json({ resumed: mirror.resume(c.req.query('target')) })
+    } catch (error) {
+      return c.json({ error: (error as Error).message }, 409)
+    }
+  })
+  return app
+}
+
+/** Serves the control socket of a mirror in its state directory. */
+export async function serveControl(mirror: Mirror, directory: string): Promise<Server> {
+  const app = api(mirror, true)
+  const server = createAdaptorServer({ fetch: app.fetch }) as Server
+  // The path of a socket holds 107 bytes; by way of a descriptor any directory is near.
+  const fd = openSync(directory, 'r')
+  try {
+    rmSync(join(directory, SOCKET), { force: true })
+    await listening(server, () => server.listen({ path: `/proc/self/fd/${fd}/${SOCKET}` }))
+  } finally {
+    closeSync(fd)
+  }
+  return server
+}
+
+/** Serves status over TCP: reading only, commands need the control socket. */
+export async function serveHttp(mirror: Mirror, address: string): Promise<Server> {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(address)
+  if (match === null || Number(match[3]) > 65535) throw new ConfigError(`--http=${address}: write ADDRESS:PORT, such as 127.0.0.1:8008, or off`)
+  const app = api(mirror, false)
+  const server = createAdaptorServer({ fetch: app.fetch }) as Server
+  try {
+    await listening(server, () => server.listen({ host: match[1] ?? match[2], port: Number(match[3]) }))
+  } catch (error) {
+    throw new ConfigError(`--http=${address}: ${(error as Error).message}`)
+  }
+  return server
+}
+
+export const addressOf = (server: Server) => server.address() as AddressInfo
+
+function listening(server: Server, listen: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.once('listening', () => {
+      server.off('error', reject)
+      resolve()
+    })
+    listen()
+  })
+}
+
+export const askStatus = (directory: string) => ask(directory, 'GET', '/status') as Promise<MirrorStatus>
+
+export function askResume(directory: string, target: string | undefined): Promise<{ resumed: string[] }> {
+  const query = target === undefined ? '' : `?target=${encodeURIComponent(target)}`
+  return ask(directory, 'POST', `/resume${query}`) as Promise<{ resumed: string[] }>
+}
+
+/** One question to the mirror of a state directory. Rejects when it is not running, or with what it said. */
+async function ask(directory: string, method: string, path: string): Promise<unknown> {
+  const fd = openSync(directory, 'r')
+  try {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const asked = request({ socketPath: `/proc/self/fd/${fd}/${SOCKET}`, method, path, timeout: ANSWER_MS }, resolve)
+      asked.on('timeout', () => asked.destroy(new Error(`no answer within ${ANSWER_MS / 1000} s`)))
+      asked.on('error', reject)
+      asked.end()
+    })
+    const chunks: Buffer[] = []
+    let length = 0
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      length += chunk.length
+      if (length > ANSWER_MAX) throw new Error('the answer is too long')
+      chunks.push(chunk)
+    }
+    const answer = JSON.parse(Buffer.concat(chunks).toString()) as { error?: string }
+    if (response.statusCode !== 200) throw new Error(answer.error ?? `status ${response.statusCode}`)
+    return answer
+  } finally {
+    closeSync(fd)
+  }
+}

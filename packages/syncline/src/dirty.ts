@@ -1,0 +1,182 @@
+import { parent, type RawPath } from '@syncline/rsync'
+
+const ROOT = '' as RawPath
+
+/** Where to look, and why it is still owed. */
+export interface Mark {
+  path: RawPath
+  /** Everything below is to be looked at, too, and what is not here any more goes there. */
+  tree: boolean
+  /** A tree that is compared by size and time instead of sent whole: for doubt, not for known change. */
+  quick: boolean
+  /** Content may have changed; false when only attributes did. */
+  content: boolean
+  /** A file that was found to be large: it travels in a session of its own. */
+  large: boolean
+  /** When it was first noticed, ms since the epoch. */
+  sinceMs: number
+  /** Not to be looked at before then: a file being written, or a failure that rests. */
+  dueMs: number
+  /** How often sending it has failed, and what was said the last time. */
+  attempts: number
+  reason: string | null
+}
+
+export type Notice = Pick<Mark, 'path'> & Partial<Omit<Mark, 'path' | 'sinceMs' | 'dueMs'>> & { settleMs?: number; sinceMs?: number }
+
+/** More marks than this cost more than looking everywhere does. */
+export const DIRTY_MAX = 200_000
+const FAILURE_FIRST_MS = 1_000
+const FAILURE_MAX_MS = 5 * 60_000
+
+/** What one target still owes. A path is in it once, whatever happened to it and however often. */
+export class DirtySet {
+  readonly #due = new Map<RawPath, Mark>()
+  readonly #later = new Map<RawPath, Mark>()
+
+  get size(): number {
+    return this.#due.size + this.#later.size
+  }
+
+  get hasDue(): boolean {
+    return this.#due.size > 0
+  }
+
+  *[Symbol.iterator](): Iterator<Mark> {
+    yield* this.#due.values()
+    yield* this.#later.values()
+  }
+
+  /** Notes that `path` wants a look. A mark that was there already is widened, never narrowed. Returns it. */
+  mark(notice: Notice, nowMs: number): Mark {
+    const { path } = notice
+    const old = this.get(path)
+    if (old === undefined && this.size >= DIRTY_MAX && path !== ROOT) return this.#markAll(nowMs)
+    const dueMs = notice.settleMs === undefined ? nowMs : nowMs + notice.settleMs
+    const mark = old === undefined ? fresh(notice, nowMs, dueMs) : widened(old, notice, nowMs, dueMs)
+    this.#place(mark, nowMs)
+    return mark
+  }
+
+  /** Puts back what was taken and not done; what was noticed meanwhile widens it. */
+  putBack(mark: Mark, nowMs: number): void {
+    const newer = this.get(mark.path)
+    const back = newer === undefined ? mark : widened({ ...mark, dueMs: Math.min(mark.dueMs, newer.dueMs) }, newer, nowMs, newer.dueMs)
+    this.#place(back, nowMs)
+  }
+
+  /** Puts back with the reason of a failure, to rest for a growing time. */
+  putBackFailed(mark: Mark, reason: string, nowMs: number): void {
+    const attempts = mark.attempts + 1
+    const restMs = Math.min(FAILURE_MAX_MS, FAILURE_FIRST_MS * 2 ** Math.min(attempts - 1, 16))
+    this.putBack({ ...mark, attempts, reason, dueMs: nowMs + restMs }, nowMs)
+  }
+
+  /** Takes up to `max` marks that are due and that `choose` accepts out of the set. */
+  take(max: number, choose: (mark: Mark) => boolean): Mark[] {
+    const taken: Mark[] = []
+    for (const mark of this.#due.values()) {
+      if (taken.length >= max) break
+      if (choose(mark)) taken.push(mark)
+    }
+    for (const { path } of taken) this.#due.delete(path)
+    return taken
+  }
+
+  get(path: RawPath): Mark | undefined {
+    return this.#due.get(path) ?? this.#later.get(path)
+  }
+
+  /** Makes due what has rested long enough. Returns when the next one will be, in ms since the epoch, or null. */
+  wakeRested(nowMs: number): number | null {
+    let next: number | null = null
+    for (const mark of this.#later.values()) {
+      if (mark.dueMs <= nowMs) {
+        this.#later.delete(mark.path)
+        this.#due.set(mark.path, mark)
+      } else if (next === null || mark.dueMs < next) next = mark.dueMs
+    }
+    return next
+  }
+
+  /** Makes every failure due at once: someone has mended something. */
+  wakeAll(): void {
+    for (const mark of this.#later.values()) this.#due.set(mark.path, mark)
+    this.#later.clear()
+  }
+
+  #place(mark: Mark, nowMs: number): void {
+    this.#due.delete(mark.path)
+    this.#later.delete(mark.path)
+    if (mark.dueMs > nowMs) this.#later.set(mark.path, mark)
+    else this.#due.set(mark.path, mark)
+  }
+
+  /** Too many to name: forget the details and look everywhere. */
+  #markAll(nowMs: number): Mark {
+    let sinceMs = nowMs
+    for (const mark of this) sinceMs = Math.min(sinceMs, mark.sinceMs)
+    this.#due.clear()
+    this.#later.clear()
+    const all = fresh({ path: ROOT, tree: true, quick: true, sinceMs }, nowMs, nowMs)
+    this.#due.set(ROOT, all)
+    return all
+  }
+}
+
+function fresh(notice: Notice, nowMs: number, dueMs: number): Mark {
+  const { path, tree = false, quick = false, content = true, large = false, sinceMs = nowMs, attempts = 0, reason = null } = notice
+  return { path, tree, quick, content, large, sinceMs, dueMs, attempts, reason }
+}
+
+function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark {
+  // A tree that is known to have changed is not narrowed to a comparison, nor a comparison kept where change is known.
+  const tree = old.tree || notice.tree === true
+  const quick = (old.tree ? old.quick : true) && (notice.tree === true ? notice.quick === true : true) && tree
+  const settling = notice.settleMs !== undefined && old.dueMs > nowMs && old.attempts === 0
+  return {
+    ...old,
+    tree,
+    quick,
+    content: old.content || notice.content !== false,
+    large: old.large || notice.large === true,
+    sinceMs: Math.min(old.sinceMs, notice.sinceMs ?? nowMs),
+    // While it is still being written each write moves the look further off; anything else makes it due.
+    dueMs: settling ? dueMs : Math.min(old.dueMs, dueMs),
+    attempts: Math.max(old.attempts, notice.attempts ?? 0),
+    reason: notice.reason ?? old.reason,
+  }
+}
+
+/** The paths that sessions are working on, so that no other works on them, above or below them. */
+export class InFlight {
+  readonly #paths = new Map<RawPath, number>()
+  readonly #above = new Map<RawPath, number>()
+
+  conflicts(path: RawPath): boolean {
+    if (this.#paths.size === 0) return false
+    if (this.#paths.has(path) || this.#above.has(path)) return true
+    if (this.#paths.has(ROOT)) return true
+    for (let dir = parent(path); dir !== ROOT; dir = parent(dir)) if (this.#paths.has(dir)) return true
+    return path === ROOT
+  }
+
+  add(path: RawPath): void {
+    this.#count(path, 1)
+  }
+
+  delete(path: RawPath): void {
+    this.#count(path, -1)
+  }
+
+  #count(path: RawPath, by: number): void {
+    add(this.#paths, path, by)
+    for (let dir = parent(path); dir !== ROOT; dir = parent(dir)) add(this.#above, dir, by)
+  }
+}
+
+function add(counts: Map<RawPath, number>, path: RawPath, by: number): void {
+  const count = (counts.get(path) ?? 0) + by
+  if (count === 0) counts.delete(path)
+  else counts.set(path, count)
+}

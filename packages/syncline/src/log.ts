@@ -1,0 +1,23 @@
+import pino, { type Logger } from 'pino'
+import pretty from 'pino-pretty'
+
+export interface LogOptions {
+  file: string | undefined
+  format: 'pretty' | 'json'
+  level: 'debug' | 'info' | 'warn'
+}
+
+export interface Log {
+  logger: Logger
+  /** After the file was moved away by a rotation: go on in a new one. */
+  reopen(): void
+}
+
+/** Logs to standard error, or to a file (appended to, 0600). */
+export function openLog(options: LogOptions): Log {
+  const destination = pino.destination({ dest: options.file ?? 2, sync: true, append: true, mode: 0o600 })
+  const colour = options.file === undefined && process.stderr.isTTY === true
+  const stream = options.format === 'json' ? destination : pretty({ destination, colorize: colour, sync: true, ignore: 'pid,hostname', translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l', singleLine: true })
+  const logger = pino({ level: options.level, base: null }, stream)
+  return { logger, reopen: () => (options.file === undefined ? undefined : destination.reopen()) }
+}

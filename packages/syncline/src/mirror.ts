@@ -1,0 +1,175 @@
+import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
+import { Filter, type FilterRule, isRegular, type Pace, printable, type RawPath, SourceTree, SystemError } from '@syncline/rsync'
+import type { Credentials } from '@syncline/rsync'
+import type { Logger } from 'pino'
+import type { Destination } from './destination.js'
+import { ConfigError } from './errors.js'
+import { RootGuard } from './guard.js'
+import type { Journal } from './journal.js'
+import { LinkIndex } from './links.js'
+import { Target, type TargetStatus } from './target.js'
+
+/** A file that is being written is looked at when it is closed, or when nothing was written for this long. */
+const SETTLE_MS = 2_000
+const STOP_GRACE_MS = 30_000
+const ROOT = '' as RawPath
+
+export interface MirrorOptions {
+  source: RawPath
+  targets: { destination: Destination; credentials: Credentials | undefined }[]
+  rules: readonly FilterRule[]
+  delete: boolean
+  initialSync: boolean
+  compress: boolean
+  pace: Pace | undefined
+  sessions: number
+  timeoutMs: number
+}
+
+export interface MirrorStatus {
+  pid: number
+  source: string
+  startedMs: number
+  watches: number
+  events: number
+  overflows: number
+  /** Directories that the kernel would not let us watch; they are looked at now and then instead. */
+  unwatched: number
+  journalProblem: string | null
+  targets: TargetStatus[]
+}
+
+/** One source, watched once, and each of its targets. */
+export class Mirror {
+  readonly targets: Target[]
+  readonly #source: SourceTree
+  readonly #guard: RootGuard
+  readonly #filter: Filter
+  #watcher: TreeWatcher | undefined
+  readonly #startedMs = Date.now()
+
+  /** Throws ConfigError when the source is not a directory. `onMirroring` is called once for each target. */
+  constructor(
+    readonly options: MirrorOptions,
+    readonly journal: Journal,
+    readonly log: Logger,
+    onMirroring: (target: Target) => void,
+    readonly onFatal: (error: Error) => void,
+  ) {
+    this.#source = openSource(options.source)
+    this.#filter = new Filter(options.rules)
+    this.#guard = new RootGuard(options.source, this.#source, this.#filter)
+    const links = new LinkIndex(this.#source, this.#filter)
+    const context = { source: this.#source, filter: this.#filter, links, guard: this.#guard, journal, log, onMirroring }
+    const { delete: delete_, compress, pace, sessions, timeoutMs } = options
+    this.targets = options.targets.map((one) => new Target({ ...one, delete: delete_, compress, pace, sessions, timeoutMs }, context))
+  }
+
+  /** Watches first, then each target's full sync: what changes in between is seen. */
+  async start(): Promise<void> {
+    const { source } = this.options
+    this.#watcher = await TreeWatcher.open(Buffer.from(source, 'latin1'), {
+      exclude: (path, directory) => this.#filter.excludes(path as string as RawPath, directory),
+      onHints: (hints) => this.#mark(hints),
+      onError: (error) => this.onFatal(error),
+      onNotice: (line) => this.log.warn(line),
+    })
+    for (const target of this.targets) {
+      const kept = await this.journal.load(target.name)
+      target.start(this.options.initialSync, kept)
+    }
+  }
+
+  /** Lets halted targets go on, all or the one named. Returns which; throws when the source is not there. */
+  resume(name: string | undefined): string[] {
+    this.#guard.accept()
+    const chosen = this.targets.filter((target) => name === undefined || target.name === name)
+    for (const target of chosen) target.resume()
+    return chosen.map((target) => target.name)
+  }
+
+  status(): MirrorStatus {
+    const stats = this.#watcher?.stats
+    return {
+      pid: process.pid,
+      source: printable(this.options.source),
+      startedMs: this.#startedMs,
+      watches: stats?.watches ?? 0,
+      events: stats?.events ?? 0,
+      overflows: stats?.overflows ?? 0,
+      unwatched: stats?.blind ?? 0,
+      journalProblem: this.journal.problem,
+      targets: this.targets.map((target) => target.status()),
+    }
+  }
+
+  /** Finishes what is in flight and writes the journal. */
+  async stop(): Promise<void> {
+    await this.#watcher?.close()
+    await Promise.all(this.targets.map((target) => target.stop(STOP_GRACE_MS)))
+    await this.journal.close()
+    this.#source.close()
+  }
+
+  #mark(hints: readonly Hint[]): void {
+    for (const hint of hints) {
+      switch (hint.kind) {
+        case 'entry':
+          this.#markAll({ path: raw(hint.path), content: hint.attribOnly !== true })
+          break
+        case 'writing':
+          this.#markWriting(raw(hint.path))
+          break
+        case 'tree':
+          this.#markTree(raw(hint.path), hint.overflow === true)
+          break
+        case 'root':
+          this.#rootChanged(hint.state)
+          break
+      }
+    }
+  }
+
+  #markAll(notice: Parameters<Target['mark']>[0]): void {
+    for (const target of this.targets) target.mark(notice)
+  }
+
+  /** Links, devices and FIFOs are complete as soon as they exist; only a file that has one name is still written. */
+  #markWriting(path: RawPath): void {
+    let written = true
+    try {
+      const found = this.#source.look(path)
+      written = found !== null && isRegular(found.stat.mode) && found.stat.nlink === 1
+    } catch {
+      // Whatever is wrong with it is said when it is sent.
+    }
+    this.#markAll(written ? { path, settleMs: SETTLE_MS } : { path })
+  }
+
+  #markTree(path: RawPath, overflow: boolean): void {
+    if (!overflow) return this.#markAll({ path, tree: true })
+    this.log.warn('the kernel dropped events (its queue was full): looking everywhere; a larger fs.inotify.max_queued_events helps')
+    this.#markAll({ path, tree: true, quick: true, sinceMs: this.#watcher?.drainedAtMs ?? 0 })
+  }
+
+  #rootChanged(state: 'gone' | 'unmounted' | 'replaced' | 'back'): void {
+    const source = printable(this.options.source)
+    if (state === 'back') return this.log.warn(`the source ${source} is there again; if it is right, run "syncline resume"`)
+    const what = { gone: 'is gone', unmounted: 'was unmounted', replaced: 'is not the directory it was (replaced, or another filesystem is mounted there)' }[state]
+    const reason = `the source ${source} ${what}: the target keeps what it has. Put it back, then run "syncline resume"`
+    for (const target of this.targets) target.halt(reason)
+  }
+}
+
+const raw = (path: WatchedPath) => path as string as RawPath
+
+function openSource(path: RawPath): SourceTree {
+  try {
+    const source = new SourceTree(path)
+    source.list(ROOT, () => false, () => undefined)
+    return source
+  } catch (error) {
+    const text = error instanceof SystemError && error.code === 'ENOENT' ? 'there is no such directory' : (error as Error).message
+    throw new ConfigError(`SRC "${printable(path)}": ${text}; name the directory that is to be mirrored`, 3)
+  }
+}

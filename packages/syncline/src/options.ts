@@ -1,0 +1,105 @@
+import { readFileSync, realpathSync, statSync } from 'node:fs'
+import { type Credentials, type FilterRule, fromBytes, parseRule, parseRules, type RawPath } from '@syncline/rsync'
+import { type Destination, parseDestination } from './destination.js'
+import { ConfigError } from './errors.js'
+
+/** The options of the command line as commander gives them. */
+export interface CommandOptions {
+  passwordFile?: string
+  rules?: FilterRule[]
+  delete: boolean
+  initialSync: boolean
+  compress?: boolean
+  bwlimit?: number
+  sessions: number
+  timeout: number
+  stateDir: string
+  http: string
+  detach?: boolean
+  pidFile?: string
+  logFile?: string
+  logFormat: 'pretty' | 'json'
+  dryRun?: boolean
+  verbose?: boolean
+  quiet?: boolean
+}
+
+/** SRC with everything in it that a path may have followed away, so that it names one directory. */
+export function resolveSource(text: string): RawPath {
+  try {
+    const path = fromBytes(realpathSync.native(Buffer.from(text), 'buffer'))
+    if (!statSync(Buffer.from(path, 'latin1')).isDirectory()) throw new Error('it is not a directory')
+    return path
+  } catch (error) {
+    const text_ = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such directory' : (error as Error).message
+    throw new ConfigError(`SRC "${text}": ${text_}; name the directory that is to be mirrored`, 3)
+  }
+}
+
+/** The DESTs; each once. */
+export function resolveDestinations(texts: readonly string[]): Destination[] {
+  const destinations = texts.map(parseDestination)
+  const twice = texts.find((text, i) => texts.indexOf(text) !== i)
+  if (twice !== undefined) throw new ConfigError(`DEST "${twice}" is given twice`)
+  return destinations
+}
+
+/** The user of DEST or of the environment, with the password of the file or of RSYNC_PASSWORD; none without a password. */
+export function credentialsFor(destination: Destination, passwordFile: string | undefined): Credentials | undefined {
+  const password = passwordFile === undefined ? process.env.RSYNC_PASSWORD : readPassword(passwordFile)
+  if (password === undefined) return undefined
+  return { user: destination.user ?? process.env.USER ?? process.env.LOGNAME ?? 'nobody', password }
+}
+
+const PASSWORD_MAX = 4096
+
+/** The first line of a file that nobody else can read. Throws ConfigError. */
+function readPassword(file: string): string {
+  let text: string
+  try {
+    const { mode, uid } = statSync(file)
+    if ((mode & 0o077) !== 0) throw new ConfigError(`password file ${file}: others may read it (mode ${(mode & 0o7777).toString(8)}); run: chmod 600 ${file}`)
+    if (process.getuid?.() === 0 && uid !== 0) throw new ConfigError(`password file ${file}: it must belong to root when root uses it; run: chown root ${file}`)
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    if (error instanceof ConfigError) throw error
+    throw new ConfigError(`password file ${file}: ${(error as Error).message}`)
+  }
+  const password = text.split(/[\r\n]/, 1)[0]
+  if (password === '' || password.length > PASSWORD_MAX) throw new ConfigError(`password file ${file}: its first line must be the password`)
+  return password
+}
+
+/** An rsync rate: KiB a second without a suffix; K M G are powers of 1024, KB MB GB of 1000. Bytes a second; 0 is no limit. */
+export function parseRate(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([KMG]?)(B|iB)?$/i.exec(text)
+  if (match === null) throw new ConfigError(`--bwlimit=${text}: write a number of KiB a second, or one with K, M, G, KB, MB, GB`)
+  const base = match[3]?.toLowerCase() === 'b' && match[2] !== '' ? 1000 : 1024
+  const power = match[2] === '' ? (match[3] === undefined ? 1 : 0) : 'KMG'.indexOf(match[2].toUpperCase()) + 1
+  const rate = Number(match[1]) * base ** power
+  if (rate !== 0 && rate < 512) throw new ConfigError(`--bwlimit=${text}: at least 512 bytes a second`)
+  return rate
+}
+
+/** A whole number within bounds, for an option called `name`. */
+export function parseNumber(name: string, text: string, low: number, high: number): number {
+  const number = Number(text)
+  if (!/^\d+$/.test(text) || number < low || number > high) throw new ConfigError(`${name}=${text}: a whole number from ${low} to ${high} is wanted`)
+  return number
+}
+
+export function patternRule(name: string, text: string, include: boolean): FilterRule {
+  try {
+    return parseRule(Buffer.from(text).toString('latin1'), include)
+  } catch (error) {
+    throw new ConfigError(`${name}=${text}: ${(error as Error).message}`)
+  }
+}
+
+export function patternFile(file: string): FilterRule[] {
+  try {
+    return parseRules(readFileSync(file, 'latin1'), false)
+  } catch (error) {
+    throw new ConfigError(`--exclude-from=${file}: ${(error as Error).message}`)
+  }
+}

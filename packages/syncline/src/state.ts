@@ -1,0 +1,35 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync, readdirSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { ConfigError } from './errors.js'
+
+/** Where journals and control sockets live when --state-dir does not say. */
+export function defaultStateDir(): string {
+  if (process.getuid?.() === 0) return '/var/lib/syncline'
+  return join(process.env.XDG_STATE_HOME || join(homedir(), '.local/state'), 'syncline')
+}
+
+/** The directory of one mirror: the same for the same SRC and DESTs, so that a restart finds its journal. */
+export function openState(stateDir: string, source: string, targets: readonly string[]): string {
+  const id = createHash('sha256')
+    .update(JSON.stringify([source, [...targets].sort()]))
+    .digest('hex')
+  const directory = join(stateDir, id.slice(0, 16))
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    throw new ConfigError(`cannot keep state in ${stateDir}: ${(error as Error).message}; choose another with --state-dir`)
+  }
+  return directory
+}
+
+export function stateDirectories(stateDir: string): string[] {
+  try {
+    return readdirSync(stateDir, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && /^[0-9a-f]{16}$/.test(entry.name))
+      .map((entry) => join(stateDir, entry.name))
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,536 @@
+import {
+  ConnectError,
+  type Credentials,
+  type FileEntry,
+  type Filter,
+  type Pace,
+  printable,
+  ProtocolError,
+  type RawPath,
+  RemoteError,
+  Session,
+  SessionPool,
+  type SourceTree,
+  TimeoutError,
+  type TransferReport,
+} from '@syncline/rsync'
+import type { Logger } from 'pino'
+import { type Batch, buildBatch } from './batch.js'
+import type { Destination } from './destination.js'
+import { DirtySet, InFlight, type Mark, type Notice } from './dirty.js'
+import { HaltError } from './errors.js'
+import type { RootGuard } from './guard.js'
+import type { Journal } from './journal.js'
+import type { LinkIndex } from './links.js'
+
+const ROOT = '' as RawPath
+const BATCH_MAX = 5_000
+const LARGE_BYTES = 8 << 20
+const LARGE_BATCH_MAX = 16
+/** Single paths that fail one after the other before we take it for the target's trouble and not theirs. */
+const ISOLATE_MAX = 32
+const LOST_MAX = 3
+
+export type TargetState = 'connecting' | 'full-sync' | 'mirroring' | 'backing-off' | 'refused' | 'halted'
+
+export interface TargetOptions {
+  destination: Destination
+  credentials: Credentials | undefined
+  delete: boolean
+  compress: boolean
+  pace: Pace | undefined
+  /** Sessions of this target at work at once; as many are kept ready. */
+  sessions: number
+  timeoutMs: number
+}
+
+/** What a target shares with the other targets of its source. */
+export interface TargetContext {
+  source: SourceTree
+  filter: Filter
+  links: LinkIndex
+  guard: RootGuard
+  journal: Journal
+  log: Logger
+  /** Called once, when the first full sync is done and changes flow. */
+  onMirroring: (target: Target) => void
+}
+
+export interface Failure {
+  path: string
+  reason: string
+  attempts: number
+  retryAtMs: number
+}
+
+export interface TargetStatus {
+  name: string
+  state: TargetState
+  /** Why it is halted, refused or backing off. */
+  reason: string | null
+  owed: number
+  /** Age of the oldest change that is not at the target yet. */
+  lagMs: number
+  failures: Failure[]
+  lastError: string | null
+  sent: number
+  deleted: number
+  bytesWritten: number
+  sessions: number
+}
+
+/** A batch on its way. Directories above its names are listed, too, with what they were at `listed`. */
+interface Lane {
+  kind: 'small' | 'bulk'
+  order: number
+  /** Directories that a batch listed later than ours has finished with: ours would set them back. */
+  overtaken: Set<RawPath>
+  batch: Batch | undefined
+}
+
+const FAILURES_SHOWN = 100
+
+/** One destination: what it owes, its sessions, its pace, its failures. It shares no fate with other targets. */
+export class Target {
+  readonly #dirty = new DirtySet()
+  readonly #inFlight = new InFlight()
+  readonly #flying = new Map<RawPath, Mark>()
+  readonly #lanes = new Set<Lane>()
+  readonly #pool: SessionPool
+  readonly #abort = new AbortController()
+  #state: TargetState = 'connecting'
+  #reason: string | null = null
+  #lastError: string | null = null
+  #timer: NodeJS.Timeout | undefined
+  #timerAtMs = 0
+  #pumping = false
+  #stopping = false
+  #resumeAtMs = 0
+  #lost = 0
+  #order = 0
+  #announced = false
+  #emptyAllowed = false
+  /** Marks of the first full sync that are still owed; the mirror is announced when none is. */
+  #first: Set<RawPath> | undefined
+  #sent = 0
+  #deleted = 0
+  #bytesWritten = 0
+  #idle: (() => void) | undefined
+
+  constructor(
+    readonly options: TargetOptions,
+    readonly context: TargetContext,
+  ) {
+    this.#pool = new SessionPool((signal) => this.#open({ ignoreTimes: true }, signal), options.sessions, context.source)
+  }
+
+  get name(): string {
+    return this.options.destination.name
+  }
+
+  get state(): TargetState {
+    return this.#state
+  }
+
+  get lastError(): string | null {
+    return this.#lastError
+  }
+
+  /** One session to see whether the daemon takes us at all; it is kept for the first changes. */
+  async probe(): Promise<void> {
+    const session = await this.#pool.acquire()
+    try {
+      await session.refusal()
+    } finally {
+      if (session.alive) this.#pool.giveBack(session)
+      else session.destroy()
+    }
+  }
+
+  /** Begins with a full sync, or without one. `owed` is what the journal kept. */
+  start(fullSync: boolean, owed: readonly Notice[]): void {
+    for (const notice of owed) this.mark(notice)
+    this.#first = new Set([ROOT])
+    // Without a full sync the root's attributes alone show that changes can flow.
+    this.mark(fullSync ? { path: ROOT, tree: true, quick: true } : { path: ROOT, content: false })
+  }
+
+  mark(notice: Notice): void {
+    const mark = this.#dirty.mark(notice, Date.now())
+    this.context.journal.owed(this.name, mark.path, mark.tree)
+    this.#kick()
+  }
+
+  /** Stops everything that could harm until `resume`. */
+  halt(reason: string): void {
+    if (this.#state === 'halted') return
+    this.#state = 'halted'
+    this.#reason = reason
+    this.context.log.error({ target: this.name }, `halted: ${reason}`)
+  }
+
+  /** Someone has looked: go on, with a full sync, because nobody knows what was missed. */
+  resume(): void {
+    this.#resumeAtMs = 0
+    this.#dirty.wakeAll()
+    this.#pool.retryNow()
+    if (this.#state === 'halted') {
+      this.#setState('connecting')
+      this.#emptyAllowed = true
+      this.context.log.info({ target: this.name }, 'resumed')
+      this.mark({ path: ROOT, tree: true, quick: true })
+    }
+    this.#pump()
+  }
+
+  status(): TargetStatus {
+    const nowMs = Date.now()
+    let sinceMs = nowMs
+    const failures: Failure[] = []
+    for (const mark of [...this.#dirty, ...this.#flying.values()]) {
+      sinceMs = Math.min(sinceMs, mark.sinceMs)
+      if (mark.reason === null || failures.length >= FAILURES_SHOWN) continue
+      failures.push({ path: printable(mark.path) || '.', reason: mark.reason, attempts: mark.attempts, retryAtMs: mark.dueMs })
+    }
+    return {
+      name: this.name,
+      state: this.#state,
+      reason: this.#reason,
+      owed: this.#dirty.size + this.#flying.size,
+      lagMs: nowMs - sinceMs,
+      failures,
+      lastError: this.#lastError,
+      sent: this.#sent,
+      deleted: this.#deleted,
+      bytesWritten: this.#bytesWritten,
+      sessions: this.#lanes.size,
+    }
+  }
+
+  /** Finishes what is in flight, for at most `graceMs`; what is still owed stays in the journal. */
+  async stop(graceMs: number): Promise<void> {
+    this.#stopping = true
+    clearTimeout(this.#timer)
+    if (this.#lanes.size > 0) {
+      const timer = setTimeout(() => this.#abort.abort(), graceMs)
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve
+      })
+      clearTimeout(timer)
+    }
+    await this.#pool.close()
+  }
+
+  /** Once per turn, after all hints of a read have been marked. */
+  #kick(): void {
+    if (this.#pumping) return
+    this.#pumping = true
+    queueMicrotask(() => {
+      this.#pumping = false
+      this.#pump()
+    })
+  }
+
+  /** Starts what can start: one lane of small changes, and lanes for large files and long trees. */
+  #pump(): void {
+    const nowMs = Date.now()
+    if (this.#stopping || this.#state === 'halted') return
+    const nextMs = this.#dirty.wakeRested(nowMs)
+    if (nowMs < this.#resumeAtMs) return this.#wakeAt(this.#resumeAtMs)
+    if (nextMs !== null) this.#wakeAt(nextMs)
+    this.#announce()
+    if (!this.#dirty.hasDue) return
+    this.#startLane('small', 1, BATCH_MAX, (mark) => !mark.large && !mark.quick)
+    this.#startLane('bulk', Math.max(1, this.options.sessions - 1), LARGE_BATCH_MAX, (mark) => mark.large && !mark.quick)
+    this.#startLane('bulk', Math.max(1, this.options.sessions - 1), 1, (mark) => mark.quick)
+  }
+
+  #startLane(kind: Lane['kind'], most: number, batchMax: number, fits: (mark: Mark) => boolean): void {
+    while ([...this.#lanes].filter((lane) => lane.kind === kind).length < most) {
+      const accept = (mark: Mark) => fits(mark) && !this.#inFlight.conflicts(mark.path)
+      const marks = this.#dirty.take(batchMax, accept)
+      if (marks.length === 0) return
+      const lane: Lane = { kind, order: 0, overtaken: new Set(), batch: undefined }
+      this.#lanes.add(lane)
+      for (const mark of marks) {
+        this.#inFlight.add(mark.path)
+        this.#flying.set(mark.path, mark)
+      }
+      void this.#run(lane, marks)
+    }
+  }
+
+  async #run(lane: Lane, marks: Mark[]): Promise<void> {
+    const left = new Set(marks)
+    const settle = (mark: Mark) => {
+      left.delete(mark)
+      this.#inFlight.delete(mark.path)
+      this.#flying.delete(mark.path)
+    }
+    try {
+      await this.#send(lane, marks, settle, { failed: 0 })
+    } catch (error) {
+      // Whatever went wrong, nothing is forgotten.
+      const nowMs = Date.now()
+      for (const mark of left) {
+        settle(mark)
+        this.#dirty.putBack(mark, nowMs)
+      }
+      this.#trouble(error)
+    }
+    for (const mark of left) settle(mark)
+    this.#lanes.delete(lane)
+    this.#finishLane(lane)
+    if (this.#lanes.size === 0) this.#idle?.()
+    this.#pump()
+  }
+
+  /** Sends marks as one batch; when the receiver reports errors, in ever smaller ones, to find whose they are. */
+  async #send(lane: Lane, marks: Mark[], settle: (mark: Mark) => void, isolation: { failed: number }): Promise<void> {
+    let outcome: Outcome
+    try {
+      outcome = await this.#sendOnce(lane, marks)
+      this.#lost = 0
+    } catch (error) {
+      // Before the list is sent an error is about the target or the source, not about these paths.
+      if (!(error instanceof InTransferError)) throw error
+      outcome = { errors: [this.#complaint(error.cause)], failed: new Map(), again: [] }
+    }
+    if (outcome.errors.length === 0) {
+      for (const mark of marks) this.#acknowledge(mark, settle, outcome)
+      isolation.failed = 0
+      return
+    }
+    this.#lastError = outcome.errors[0]
+    if (marks.length === 1 || isolation.failed >= ISOLATE_MAX) {
+      isolation.failed += marks.length
+      for (const mark of marks) this.#reject(mark, settle, outcome.errors.slice(0, 3).join('; '))
+      return
+    }
+    const half = marks.length >> 1
+    await this.#send(lane, marks.slice(0, half), settle, isolation)
+    await this.#send(lane, marks.slice(half), settle, isolation)
+  }
+
+  /** The text of an error that may be about something in the list; rethrows what is not. */
+  #complaint(error: unknown): string {
+    if (this.#stopping || !(error instanceof Error)) throw error
+    // A list that ends its session each time it is sent has something in it that does; once may be the network.
+    if (isConnectionLoss(error) && ++this.#lost <= LOST_MAX) throw error
+    if (error instanceof RemoteError && error.permanent) throw error
+    if (isConnectionLoss(error) || error instanceof RemoteError || error instanceof ProtocolError) return error.message
+    throw error
+  }
+
+  async #sendOnce(lane: Lane, marks: readonly Mark[]): Promise<Outcome> {
+    const { source, filter, links, guard, log } = this.context
+    const quick = marks[0].quick
+    const session = quick ? await this.#open({ ignoreTimes: false }, this.#abort.signal) : await this.#pool.acquire()
+    if (this.#state !== 'halted') this.#setState(this.#announced ? 'mirroring' : 'full-sync')
+    lane.order = ++this.#order
+    let batch: Batch
+    try {
+      guard.checkPresent()
+      const deletion = !this.options.delete ? 'none' : session.deletesMissing ? 'by-name' : 'by-listing'
+      batch = await buildBatch(marks, { source, filter, links, deletion })
+      lane.batch = batch
+      if (this.options.delete && deletesAtTop(batch)) await this.#checkFilled(batch)
+      if (this.#state === 'halted') throw new HaltError(this.#reason ?? 'halted')
+    } catch (error) {
+      if (quick) await session.close(source)
+      else this.#pool.giveBack(session)
+      throw error
+    }
+    const deferLarge = marks.length > 1 || marks[0].tree
+    let report: TransferReport
+    try {
+      report = await session.transfer({
+        source,
+        entries: batch.entries,
+        ioError: batch.failed.length > 0,
+        defer: (entry) => deferLarge && lane.kind === 'small' ? entry.size >= LARGE_BYTES : quick && entry.size >= LARGE_BYTES,
+        signal: this.#abort.signal,
+      })
+    } catch (error) {
+      throw new InTransferError(error)
+    }
+    this.#sent += report.sent
+    this.#deleted += report.deleted
+    this.#bytesWritten += report.bytesWritten
+    for (const line of report.notices) log.debug({ target: this.name }, line)
+    if (log.isLevelEnabled('debug')) log.debug({ target: this.name, names: batch.entries.length, sent: report.sent, deleted: report.deleted }, 'batch done')
+    this.#noteProgress(batch, report, quick && !session.comparesNanoseconds, marks)
+    return outcomeOf(batch, report)
+  }
+
+  /** Throws HaltError when the source has become empty and the target would lose what it has. */
+  async #checkFilled(batch: Batch): Promise<void> {
+    if (!this.context.guard.isEmpty()) this.#emptyAllowed = false
+    else if (!this.#emptyAllowed) {
+      if (batch.missing > 0 || (await this.#holdsMore(batch))) {
+        throw new HaltError('the source is empty: the target keeps what it has. Put the source back, or run "syncline resume" to let the target become empty, too')
+      }
+      this.#emptyAllowed = true // both are: nothing to lose
+    }
+  }
+
+  /** Asks the daemon, without changing anything, whether it would delete something. */
+  async #holdsMore(batch: Batch): Promise<boolean> {
+    const session = await this.#open({ ignoreTimes: false, dryRun: true }, this.#abort.signal)
+    const report = await session.transfer({ source: this.context.source, entries: batch.entries, signal: this.#abort.signal })
+    return report.deleted > 0
+  }
+
+  /** What a session found out beyond success: large files put off, files that changed meanwhile. */
+  #noteProgress(batch: Batch, report: TransferReport, coarse: boolean, marks: readonly Mark[]): void {
+    for (const path of report.deferred) {
+      this.#first?.add(path)
+      this.mark({ path, large: true })
+    }
+    for (const path of report.changed) this.mark({ path, settleMs: 0 })
+    // A daemon that compares whole seconds cannot see a change within one; what changed lately is sent by name.
+    const sinceMs = Math.min(...marks.map((mark) => mark.sinceMs))
+    if (coarse && this.#announced) {
+      for (const entry of batch.entries) if (changedSince(entry, sinceMs - 2_000)) this.mark({ path: entry.path })
+    }
+  }
+
+  #acknowledge(mark: Mark, settle: (mark: Mark) => void, outcome: Outcome): void {
+    const reason = failureBelow(mark, outcome.failed)
+    if (reason !== null) return this.#reject(mark, settle, reason)
+    settle(mark)
+    this.#first?.delete(mark.path)
+    if (outcome.again.some((path) => path === mark.path || mark.tree)) {
+      this.#dirty.putBack({ ...mark, quick: mark.tree, reason: null }, Date.now())
+    } else if (this.#dirty.get(mark.path) === undefined) this.context.journal.done(this.name, mark.path)
+  }
+
+  #reject(mark: Mark, settle: (mark: Mark) => void, reason: string): void {
+    settle(mark)
+    this.#lastError = reason
+    if (mark.attempts === 0) this.context.log.warn({ target: this.name }, `${printable(mark.path) || '.'}: ${reason}; it will be tried again until it succeeds`)
+    // A tree that failed in part is compared the next time, not sent whole again.
+    this.#dirty.putBackFailed({ ...mark, quick: mark.quick || mark.tree }, reason, Date.now())
+  }
+
+  /** The session as a whole failed: wait, say so, and go on when it is worth it. */
+  #trouble(error: unknown): void {
+    const cause = error instanceof InTransferError ? error.cause : error
+    if (this.#stopping) return
+    if (cause instanceof HaltError) return this.halt(cause.message)
+    if (!(cause instanceof Error)) throw cause
+    const known = cause instanceof RemoteError || isConnectionLoss(cause) || cause instanceof ProtocolError
+    if (!known) throw cause
+    const state = cause instanceof RemoteError && cause.permanent ? 'refused' : 'backing-off'
+    const retryAtMs = Math.max(this.#pool.retryAtMs, Date.now() + 500)
+    if (this.#lastError !== cause.message || this.#state !== state) {
+      this.context.log.warn({ target: this.name }, `${cause.message}; trying again`)
+    }
+    this.#lastError = cause.message
+    this.#state = state
+    this.#reason = cause.message
+    this.#resumeAtMs = retryAtMs
+    this.#wakeAt(retryAtMs)
+  }
+
+  #finishLane(lane: Lane): void {
+    const parents = lane.batch?.parents
+    if (parents === undefined) return
+    for (const path of parents) if (lane.overtaken.has(path)) this.mark({ path, content: false })
+    for (const other of this.#lanes) {
+      if (other.order < lane.order) for (const path of parents) other.overtaken.add(path)
+    }
+  }
+
+  /** Says, once, that the first full sync is done: nothing of it is owed but what failed and is retried. */
+  #announce(): void {
+    if (this.#announced || this.#first === undefined || this.#state !== 'full-sync') return
+    for (const path of this.#first) {
+      const owed = this.#flying.get(path) ?? this.#dirty.get(path)
+      if (owed === undefined) this.#first.delete(path)
+      else if (owed.attempts === 0) return
+    }
+    this.#announced = true
+    this.#setState('mirroring')
+    this.context.onMirroring(this)
+  }
+
+  #setState(state: TargetState): void {
+    this.#state = state
+    this.#reason = null
+  }
+
+  #wakeAt(atMs: number): void {
+    if (this.#timer !== undefined && this.#timerAtMs <= atMs) return
+    clearTimeout(this.#timer)
+    this.#timerAtMs = atMs
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined
+        this.#pump()
+      },
+      Math.max(1, atMs - Date.now()),
+    )
+  }
+
+  #open(kind: { ignoreTimes: boolean; dryRun?: boolean }, signal: AbortSignal): Promise<Session> {
+    const { destination, credentials, compress, pace, timeoutMs } = this.options
+    return Session.open(
+      {
+        remote: destination.remote,
+        credentials,
+        ignoreTimes: kind.ignoreTimes,
+        delete: this.options.delete,
+        rules: this.context.filter.rules,
+        numericIds: true,
+        compress,
+        dryRun: kind.dryRun === true,
+        timeoutMs,
+        pace,
+      },
+      signal,
+    )
+  }
+}
+
+/** An error that came after the list was sent: it may be about something in the list. */
+class InTransferError extends Error {
+  constructor(cause: unknown) {
+    super('in transfer', { cause })
+  }
+}
+
+interface Outcome {
+  /** The receiver's, which name no path that we could trust. */
+  errors: string[]
+  /** Ours, by path. */
+  failed: Map<RawPath, string>
+  /** Gone between look and read: to be looked at again. */
+  again: RawPath[]
+}
+
+function outcomeOf(batch: Batch, report: TransferReport): Outcome {
+  const failed = new Map<RawPath, string>()
+  const again: RawPath[] = []
+  for (const error of [...batch.failed, ...report.failed]) {
+    if (error.vanished) again.push(error.path as RawPath)
+    else failed.set(error.path as RawPath, error.message)
+  }
+  return { errors: report.errors, failed, again }
+}
+
+function failureBelow(mark: Mark, failed: ReadonlyMap<RawPath, string>): string | null {
+  for (const [path, reason] of failed) {
+    if (path === mark.path || (mark.tree && (mark.path === '' || path.startsWith(`${mark.path}/`)))) return reason
+  }
+  return null
+}
+
+const isConnectionLoss = (error: unknown) => error instanceof ConnectError || error instanceof TimeoutError
+
+/** Whether this batch can delete a name in the root itself. */
+function deletesAtTop(batch: Batch): boolean {
+  return batch.entries.some((entry) => (entry.mode === 0 && !entry.path.includes('/')) || (entry.path === '' && entry.hasContent))
+}
+
+const changedSince = (entry: FileEntry, sinceMs: number) => entry.mode !== 0 && entry.mtime * 1000 >= sinceMs
