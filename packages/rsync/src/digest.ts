@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomInt } from 'node:crypto'
 import { createMD4, createXXHash64, createXXHash128, createXXHash3, type IHasher } from 'hash-wasm'
 import { ProtocolError } from './errors.js'
 
@@ -20,15 +20,39 @@ export interface Sums {
   block: Digest
   /** Length in bytes of either sum. */
   length: number
+  /** What they depend on. */
+  key: string
 }
 
 const LENGTH: Record<Checksum, number> = { xxh128: 16, xxh3: 8, xxh64: 8, md5: 16, md4: 16 }
 
 /**
- * Makes the sums of a session. `seed` is the checksum seed of the handshake; block sums are salted with it.
- * `seedFirst` is compat flag CHKSUM_SEED_FIX: md5 takes the seed before the block instead of after it.
+ * The checksum seed that we ask daemons for. It must be unpredictable, so that nobody can prepare colliding blocks,
+ * but it may be the same for all sessions of a process, so that their sums can be used again.
  */
-export async function createSums(name: Checksum, seed: number, seedFirst: boolean): Promise<Sums> {
+export const CHECKSUM_SEED = randomInt(1, 2 ** 31 - 1)
+
+const IDLE_MAX = 16
+const idle: Sums[] = []
+
+/** The sums of a session, made anew or taken from one that is over. Setting up a WebAssembly hash takes a millisecond. */
+export async function acquireSums(name: Checksum, seed: number, seedFirst: boolean): Promise<Sums> {
+  const key = `${name} ${seed} ${seedFirst}`
+  const at = idle.findIndex((sums) => sums.key === key)
+  if (at >= 0) return idle.splice(at, 1)[0]
+  return { ...(await createSums(name, seed, seedFirst)), key }
+}
+
+export function releaseSums(sums: Sums): void {
+  if (idle.length === IDLE_MAX) idle.shift()
+  idle.push(sums)
+}
+
+/**
+ * `seed` is the checksum seed of the handshake; block sums are salted with it. `seedFirst` is compat flag
+ * CHKSUM_SEED_FIX: md5 takes the seed before the block instead of after it.
+ */
+export async function createSums(name: Checksum, seed: number, seedFirst: boolean): Promise<Omit<Sums, 'key'>> {
   const low = seed >>> 0
   const high = seed < 0 ? 0xffffffff : 0 // rsync sign-extends the seed to 64 bits
   const salt = Buffer.alloc(4)

@@ -7,6 +7,8 @@ const BACKOFF_FIRST_MS = 500
 const BACKOFF_MAX_MS = 60_000
 const RECYCLE_MS = 10 * 60_000
 const TICK_MS = 1000
+const REFILL_MS = 30
+const REFILL_LAST_MS = 5
 const RAISE_MS = 60_000
 
 /** Keeps a few sessions ready, so that a change costs one round trip instead of a login. */
@@ -20,6 +22,7 @@ export class SessionPool {
   #limit: number
   #raiseAtMs = 0
   #timer: NodeJS.Timeout | undefined
+  #refillTimer: NodeJS.Timeout | undefined
   #ticker: NodeJS.Timeout | undefined
 
   /**
@@ -44,12 +47,13 @@ export class SessionPool {
     this.#startTicking()
     for (let one = this.#idle.shift(); one !== undefined; one = this.#idle.shift()) {
       if (!one.session.alive) continue
-      this.#refill()
+      // Not now: a login beside the change that this session is for would slow it down.
+      this.#refillIn(this.#idle.length === 0 ? REFILL_LAST_MS : REFILL_MS)
       return Promise.resolve(one.session)
     }
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject })
-      this.#refill()
+      this.refill()
     })
   }
 
@@ -61,13 +65,14 @@ export class SessionPool {
   /** Try again at once: somebody has reason to believe that it works now. */
   retryNow(): void {
     this.#notBeforeMs = 0
-    this.#refill()
+    this.refill()
   }
 
   /** Gives every session back. Waiting callers are rejected. */
   async close(): Promise<void> {
     this.#abort.abort()
     clearTimeout(this.#timer)
+    clearTimeout(this.#refillTimer)
     clearInterval(this.#ticker)
     for (const { reject } of this.#waiting.splice(0)) reject(new ConnectError('closed'))
     await Promise.all(this.#idle.splice(0).map(({ session }) => session.close(this.source)))
@@ -92,7 +97,14 @@ export class SessionPool {
         one.session.keepAlive()
       }
     }
-    this.#refill()
+    this.refill()
+  }
+
+  #refillIn(ms: number): void {
+    this.#refillTimer ??= setTimeout(() => {
+      this.#refillTimer = undefined
+      this.refill()
+    }, ms)
   }
 
   #raise(nowMs: number): void {
@@ -100,13 +112,14 @@ export class SessionPool {
     this.#raiseAtMs = nowMs + RAISE_MS
   }
 
-  #refill(): void {
+  /** Opens what is missing. Worth calling when a change has just been sent: until the next one there is time. */
+  refill(): void {
     if (this.#abort.signal.aborted) return
     const nowMs = Date.now()
     if (nowMs < this.#notBeforeMs) {
       this.#timer ??= setTimeout(() => {
         this.#timer = undefined
-        this.#refill()
+        this.refill()
       }, this.#notBeforeMs - nowMs)
       return
     }
@@ -129,7 +142,7 @@ export class SessionPool {
     this.#failures = 0
     this.#notBeforeMs = 0
     this.#offer(session)
-    this.#refill()
+    this.refill()
   }
 
   #offer(session: Session): void {
@@ -150,6 +163,6 @@ export class SessionPool {
       this.#raiseAtMs = Date.now() + RAISE_MS
     }
     if (this.#opening === 0) for (const { reject } of this.#waiting.splice(0)) reject(error)
-    this.#refill()
+    this.refill()
   }
 }

@@ -1,10 +1,11 @@
-import { fstatSync, readSync } from 'node:fs'
+import { readSync } from 'node:fs'
 import type { Channel } from './channel.js'
 import { type BlockSums, BlockSearch } from './delta/search.js'
 import type { Sums } from './digest.js'
 import { FileError, ProtocolError } from './errors.js'
 import { type FileEntry, isRegular } from './flist/entry.js'
 import { type SourceTree, closeFile } from './flist/source.js'
+import { statAt } from './kernel.js'
 import type { RawPath } from './raw-path.js'
 import { ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from './wire/constants.js'
 import { type Cursor, within } from './wire/cursor.js'
@@ -132,22 +133,22 @@ async function answerOne(
     return skip()
   }
   try {
-    const before = fstatSync(fd, { bigint: true })
-    if (!before.isFile()) {
+    const before = statAt(fd, '')
+    if (!isRegular(before.mode)) {
       report.changed.push(entry.path) // something else has taken its name
       return skip()
     }
     answer()
-    await sendContent(channel, fd, Number(before.size), entry.path, blocks, options, report)
-    const after = fstatSync(fd, { bigint: true })
-    const stayed = after.size === before.size && after.mtimeNs === before.mtimeNs && after.ctimeNs === before.ctimeNs
-    const listed = before.mtimeNs === BigInt(entry.mtime) * 1_000_000_000n + BigInt(entry.mtimeNsec) && Number(before.size) === entry.size
-    if (!stayed || !listed) report.changed.push(entry.path)
+    await sendContent(channel, fd, before.size, entry.path, blocks, options, report)
+    if (!sameContent(before, entry) || !sameContent(statAt(fd, ''), before)) report.changed.push(entry.path)
     report.sent++
   } finally {
     closeFile(fd)
   }
 }
+
+const sameContent = (a: Content, b: Content) => a.size === b.size && a.mtime === b.mtime && a.mtimeNsec === b.mtimeNsec
+type Content = Pick<FileEntry, 'size' | 'mtime' | 'mtimeNsec'>
 
 const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
 

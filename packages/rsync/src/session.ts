@@ -1,7 +1,7 @@
 import { connect as connectTcp, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Channel, type Said } from './channel.js'
-import { createSums, type Checksum } from './digest.js'
+import { acquireSums, type Checksum, CHECKSUM_SEED, releaseSums, type Sums } from './digest.js'
 import { ConnectError, TimeoutError } from './errors.js'
 import { type FilterRule, ruleText } from './filter.js'
 import { encodeIdList, FlistEncoder, type FlistFormat } from './flist/codec.js'
@@ -83,6 +83,7 @@ export class Session {
     readonly options: SessionOptions,
     readonly channel: Channel,
     readonly agreement: Agreement,
+    readonly sums: Sums,
   ) {}
 
   static async open(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
@@ -100,7 +101,8 @@ export class Session {
         ...(options.checksums === undefined ? {} : { checksums: options.checksums }),
         ...(options.motd === undefined ? {} : { motd: options.motd }),
       })
-      return new Session(options, channel, agreement)
+      const { checksum, seed, compatFlags } = agreement
+      return new Session(options, channel, agreement, await acquireSums(checksum, seed, (compatFlags & CF.CHKSUM_SEED_FIX) !== 0))
     } catch (error) {
       channel.destroy()
       throw error
@@ -150,10 +152,10 @@ export class Session {
     channel.onDeleted = options.onDeleted
     try {
       await this.#sendList(options)
-      const { protocol, checksum, seed, compatFlags, compress } = this.agreement
+      const { protocol, compress } = this.agreement
       const report = await sendFiles(channel, options.source, options.entries, {
         protocol,
-        sums: await createSums(checksum, seed, (compatFlags & CF.CHKSUM_SEED_FIX) !== 0),
+        sums: this.sums,
         tokens: () => (compress === null ? new PlainTokens(channel.out) : new DeflatedTokens(channel.out, COMPRESS_LEVEL)),
         dryRun: this.options.dryRun,
         onItem: options.onItem,
@@ -166,6 +168,7 @@ export class Session {
       throw error
     } finally {
       options.signal?.removeEventListener('abort', abort)
+      releaseSums(this.sums)
     }
   }
 
@@ -234,13 +237,14 @@ function serverArgs(options: SessionOptions, greeting: Greeting): string[] {
   const protocol = Math.min(greeting.protocol, options.protocol ?? greeting.protocol)
   const letters = `${options.dryRun ? 'n' : ''}logDtprH${options.ignoreTimes ? 'I' : ''}${options.compress ? 'z' : ''}`
   // No `i`: without incremental recursion one list is one batch.
-  const args = ['--server', `-${letters}e.LsfxCIv`, '--force', `--timeout=${Math.ceil(options.timeoutMs / 1000)}`]
+  const args = ['--server', `-${letters}e.LsfxCIv`, '--force', `--timeout=${Math.ceil(options.timeoutMs / 1000)}`, `--checksum-seed=${CHECKSUM_SEED}`]
   if (options.dryRun) args.push('--log-format=%i')
   if (options.delete) args.push('--delete')
   if (options.delete && protocol >= 31) args.push('--delete-missing-args')
   if (options.numericIds) args.push('--numeric-ids')
-  // Comparing nanoseconds came with 3.1.3; a daemon that lists digests (3.2.7) surely has it.
-  if (!options.ignoreTimes && greeting.digests !== null) args.push('--modify-window=-1')
+  // -1 compares nanoseconds, since 3.1.3. Before, it makes all times differ: harmless where everything is sent anyway,
+  // but a full sync would compare all content, so it is asked for only where the daemon is surely newer (3.2.7).
+  if (options.ignoreTimes || greeting.digests !== null) args.push('--modify-window=-1')
   const { module, path } = options.remote
   return [...args, '.', `${escapeGlob(path === '' ? module : `${module}/${path}`)}/`]
 }

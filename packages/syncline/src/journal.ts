@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ClassicLevel } from 'classic-level'
 import { fromBytes, type RawPath } from '@syncline/rsync'
 import { ConfigError } from './errors.js'
@@ -67,10 +68,13 @@ export class Journal {
     await this.flush().finally(() => this.db.close())
   }
 
-  /** Operations gather while a write is under way, and then go together. */
+  /**
+   * Operations gather until the end of this turn of the event loop, and while a write is under way: sending goes
+   * first, and what was noticed in the same turn goes in one write.
+   */
   #push(operation: Operation): void {
     this.#pending.push(operation)
-    this.#writing ??= this.#write()
+    this.#writing ??= nextTurn().then(() => this.#write())
   }
 
   async #write(): Promise<void> {
@@ -80,9 +84,9 @@ export class Journal {
         this.#pending = []
         await this.db.batch(batch)
       }
+      this.#failure = undefined
     } catch (error) {
       this.#failure = error as Error
-      this.#pending = []
     } finally {
       this.#writing = undefined
     }

@@ -1,5 +1,5 @@
 import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
-import { Filter, type FilterRule, isRegular, type Pace, printable, type RawPath, SourceTree, SystemError } from '@syncline/rsync'
+import { Filter, type FilterRule, type Pace, printable, type RawPath, SourceTree, SystemError } from '@syncline/rsync'
 import type { Credentials } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import type { Destination } from './destination.js'
@@ -118,7 +118,7 @@ export class Mirror {
           this.#markAll({ path: raw(hint.path), content: hint.attribOnly !== true })
           break
         case 'writing':
-          this.#markWriting(raw(hint.path))
+          this.#markAll({ path: raw(hint.path), settleMs: SETTLE_MS })
           break
         case 'tree':
           this.#markTree(raw(hint.path), hint.overflow === true)
@@ -132,18 +132,6 @@ export class Mirror {
 
   #markAll(notice: Parameters<Target['mark']>[0]): void {
     for (const target of this.targets) target.mark(notice)
-  }
-
-  /** Links, devices and FIFOs are complete as soon as they exist; only a file that has one name is still written. */
-  #markWriting(path: RawPath): void {
-    let written = true
-    try {
-      const found = this.#source.look(path)
-      written = found !== null && isRegular(found.stat.mode) && found.stat.nlink === 1
-    } catch {
-      // Whatever is wrong with it is said when it is sent.
-    }
-    this.#markAll(written ? { path, settleMs: SETTLE_MS } : { path })
   }
 
   #markTree(path: RawPath, overflow: boolean): void {

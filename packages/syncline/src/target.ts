@@ -281,6 +281,7 @@ export class Target {
     for (const mark of left) settle(mark)
     this.#lanes.delete(lane)
     this.#finishLane(lane)
+    this.#pool.refill()
     if (this.#lanes.size === 0) this.#idle?.()
     this.#pump()
   }

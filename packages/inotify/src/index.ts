@@ -1,0 +1,5 @@
+export { WatchError, type WatchErrorCode } from './errors.js'
+export { decodeEvents, encodeEvents, IN, type InotifyEvent } from './events.js'
+export type { Hint } from './hint.js'
+export { fromBytes, type RawPath, toBytes } from './raw-path.js'
+export { TreeWatcher, type TreeWatcherOptions } from './tree-watcher.js'

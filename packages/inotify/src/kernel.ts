@@ -1,0 +1,213 @@
+/**
+ * The only file with native calls. Each returns what the call returned, or the negative errno, as the kernel itself does:
+ * most failures here are the ordinary course of a changing tree, and the caller decides.
+ */
+import { constants } from 'node:fs'
+import koffi from 'koffi'
+import type { RawPath } from './raw-path.js'
+
+export const ERRNO = koffi.os.errno as Record<
+  'ENOENT' | 'EACCES' | 'EPERM' | 'ENOTDIR' | 'EMFILE' | 'ENFILE' | 'ENOSPC' | 'ELOOP' | 'ESTALE' | 'EAGAIN',
+  number
+>
+
+/** 'ENOSPC' for -28 or 28: what a person can look up. */
+export function errnoName(errno: number): string {
+  const found = Object.entries(koffi.os.errno).find(([, value]) => value === Math.abs(errno))
+  return found?.[0] ?? `errno ${Math.abs(errno)}`
+}
+
+const AT_FDCWD = -100
+const AT_SYMLINK_NOFOLLOW = 0x100
+const AT_EMPTY_PATH = 0x1000
+const AT_STATX_DONT_SYNC = 0x4000
+const O_CLOEXEC = 0o2000000
+const O_PATH = 0o10000000
+const FIONREAD = 0x541b
+
+const libc = koffi.load(null)
+const c = {
+  inotify_init1: libc.func('int inotify_init1(int flags)') as (flags: number) => number,
+  inotify_add_watch: libc.func('int inotify_add_watch(int fd, void *path, uint32_t mask)') as (
+    fd: number,
+    path: Buffer,
+    mask: number,
+  ) => number,
+  inotify_rm_watch: libc.func('int inotify_rm_watch(int fd, int wd)') as (fd: number, wd: number) => number,
+  openat: libc.func('int openat(int dirfd, void *path, int flags)') as (d: number, path: Buffer, f: number) => number,
+  // There is no ssize_t in koffi; long is the same width everywhere on Linux.
+  getdents64: libc.func('long getdents64(int fd, void *entries, size_t length)') as (
+    fd: number,
+    entries: Buffer,
+    length: number,
+  ) => number,
+  statx: libc.func('int statx(int dirfd, void *path, int flags, unsigned int mask, void *out)') as (
+    dirfd: number,
+    path: Buffer,
+    flags: number,
+    mask: number,
+    out: Buffer,
+  ) => number,
+  fstatfs: libc.func('int fstatfs(int fd, void *out)') as (fd: number, out: Buffer) => number,
+  ioctl: libc.func('int ioctl(int fd, unsigned long request, void *out)') as (
+    f: number,
+    r: number,
+    o: Buffer,
+  ) => number,
+  pipe2: libc.func('int pipe2(void *fds, int flags)') as (fds: Buffer, flags: number) => number,
+  dup3: libc.func('int dup3(int from, int to, int flags)') as (from: number, to: number, flags: number) => number,
+  close: libc.func('int close(int fd)') as (fd: number) => number,
+}
+
+const orErrno = (result: number): number => (result < 0 ? -koffi.errno() : result)
+
+/** Longest path the kernel takes in one call, with its NUL. */
+export const PATH_MAX = 4096
+
+// Native calls here are synchronous, so they can share their buffers.
+const pathBuffer = Buffer.alloc(PATH_MAX)
+const emptyPath = Buffer.alloc(1)
+
+function cString(path: string): Buffer {
+  pathBuffer[pathBuffer.write(path, 0, PATH_MAX - 1, 'latin1')] = 0
+  return pathBuffer
+}
+
+// --- inotify
+
+/** A non-blocking inotify instance. */
+export const inotifyInit = (): number => orErrno(c.inotify_init1(O_CLOEXEC | constants.O_NONBLOCK))
+
+/**
+ * Watches the very directory that `fd` has open, wherever it is by now. Through /proc, and following that link: a path
+ * could lead somewhere else by the time the kernel walks it.
+ */
+export const addWatch = (inotify: number, fd: number, mask: number): number =>
+  orErrno(c.inotify_add_watch(inotify, cString(`/proc/self/fd/${fd}`), mask))
+
+export const removeWatch = (inotify: number, wd: number): number => orErrno(c.inotify_rm_watch(inotify, wd))
+
+const queuedOut = Buffer.alloc(4)
+
+/** Bytes waiting in the kernel's queue. */
+export function queuedBytes(inotify: number): number {
+  const result = orErrno(c.ioctl(inotify, FIONREAD, queuedOut))
+  return result < 0 ? result : queuedOut.readInt32LE(0)
+}
+
+/** A pipe as [read end, write end]. */
+export function pipe(): [number, number] | number {
+  const fds = Buffer.alloc(8)
+  const result = orErrno(c.pipe2(fds, O_CLOEXEC | constants.O_NONBLOCK))
+  return result < 0 ? result : [fds.readInt32LE(0), fds.readInt32LE(4)]
+}
+
+/** Makes `to` mean what `from` means; what `to` was before is closed. */
+export const replaceDescriptor = (from: number, to: number): number => orErrno(c.dup3(from, to, O_CLOEXEC))
+
+export const close = (fd: number): void => void c.close(fd)
+
+// --- directories
+
+const OPEN_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NONBLOCK | O_CLOEXEC
+
+/** Opens a directory for listing; a symbolic link as the last component only with `follow`. */
+export function openDirectory(at: number | undefined, path: string, follow = false): number {
+  if (path.length >= PATH_MAX) return -koffi.os.errno.ENAMETOOLONG!
+  return orErrno(c.openat(at ?? AT_FDCWD, cString(path), OPEN_DIRECTORY | (follow ? 0 : constants.O_NOFOLLOW)))
+}
+
+/** Opens a directory only to resolve further names from it. */
+export const openForLookup = (at: number, path: string): number =>
+  orErrno(c.openat(at, cString(path), constants.O_DIRECTORY | constants.O_NOFOLLOW | O_PATH | O_CLOEXEC))
+
+const DT_UNKNOWN = 0
+const DT_DIR = 4
+const entries = Buffer.alloc(64 * 1024)
+
+/**
+ * The next part of the listing of `fd`: the names that are, or on filesystems that do not tell may be, directories are
+ * added to `names`. Returns 0 at the end, something positive while there is more.
+ */
+export function readSubdirectories(fd: number, names: RawPath[]): number {
+  const length = orErrno(c.getdents64(fd, entries, entries.length))
+  // struct linux_dirent64: u64 ino, s64 off, u16 reclen, u8 type, name NUL
+  for (let at = 0; at < length; at += entries.readUInt16LE(at + 16)) {
+    const type = entries[at + 18]
+    if (type !== DT_DIR && type !== DT_UNKNOWN) continue
+    const start = at + 19
+    const name = entries.toString('latin1', start, entries.indexOf(0, start)) as RawPath
+    if (name !== '.' && name !== '..') names.push(name)
+  }
+  return length
+}
+
+// --- what is it?
+
+const STATX_TYPE = 0x1
+const STATX_NLINK = 0x4
+const STATX_INO = 0x100
+const S_IFMT = 0o170000
+const statxOut = Buffer.alloc(256)
+
+export interface Identity {
+  dev: string
+  ino: bigint
+}
+
+/** Device and inode of what `fd` has open. */
+export function identityOf(fd: number): Identity | number {
+  const result = orErrno(c.statx(fd, emptyPath, AT_EMPTY_PATH, STATX_INO, statxOut))
+  if (result < 0) return result
+  return { dev: statxDevice(), ino: statxOut.readBigUInt64LE(32) }
+}
+
+const statxDevice = (): string => `${statxOut.readUInt32LE(136)}:${statxOut.readUInt32LE(140)}`
+
+/** Device and inode of what `path` leads to now, symbolic links followed. -ENOTDIR when it is not a directory. */
+export function directoryIdentity(path: string): Identity | number {
+  const result = orErrno(c.statx(AT_FDCWD, cString(path), 0, STATX_TYPE | STATX_INO, statxOut))
+  if (result < 0) return result
+  if ((statxOut.readUInt16LE(28) & S_IFMT) !== constants.S_IFDIR) return -ERRNO.ENOTDIR
+  return { dev: statxDevice(), ino: statxOut.readBigUInt64LE(32) }
+}
+
+/**
+ * Whether a name that was just created may belong to a file that is open for writing: regular, and not one more name of
+ * an existing file. Only such a file announces its completion by IN_CLOSE_WRITE.
+ */
+export function mayBeBeingWritten(path: string): boolean {
+  if (path.length >= PATH_MAX) return false
+  const flags = AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC
+  if (c.statx(AT_FDCWD, cString(path), flags, STATX_TYPE | STATX_NLINK, statxOut) < 0) return false
+  return (statxOut.readUInt16LE(28) & S_IFMT) === constants.S_IFREG && statxOut.readUInt32LE(16) === 1
+}
+
+const statfsOut = Buffer.alloc(256)
+
+/** statfs(2) f_type of what `fd` has open. */
+export function filesystemType(fd: number): number {
+  const result = orErrno(c.fstatfs(fd, statfsOut))
+  return result < 0 ? result : statfsOut.readUInt32LE(0)
+}
+
+const NLINK_COUNTS_SUBDIRECTORIES = new Set([0xef53 /* ext2-4 */, 0x58465342 /* xfs */, 0x01021994 /* tmpfs */])
+const nlinkTrustedByDevice = new Map<string, boolean>()
+const DEVICES_MAX = 1024 // devices come and go; forgetting them costs one fstatfs each
+
+/**
+ * Whether the directory surely has no subdirectories: on some filesystems nlink is 2 plus their number. Call it after
+ * addWatch: a later one then announces itself. Saves the listing of most directories, and with cold caches most of the time.
+ */
+export function hasNoSubdirectories(fd: number): boolean {
+  if (c.statx(fd, emptyPath, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_NLINK, statxOut) < 0) return false
+  if (statxOut.readUInt32LE(16) !== 2) return false
+  const device = statxDevice()
+  let trusted = nlinkTrustedByDevice.get(device)
+  if (trusted === undefined) {
+    trusted = NLINK_COUNTS_SUBDIRECTORIES.has(filesystemType(fd))
+    if (nlinkTrustedByDevice.size >= DEVICES_MAX) nlinkTrustedByDevice.clear()
+    nlinkTrustedByDevice.set(device, trusted)
+  }
+  return trusted
+}

@@ -1,0 +1,21 @@
+/**
+ * A path relative to the root, one char per byte (latin1): lossless for any name Linux allows, a Map key, and `<` is
+ * memcmp order. '' is the root itself; there is no leading or trailing slash.
+ */
+export type RawPath = string & { readonly __bytes: 'latin1' }
+
+export const ROOT = '' as RawPath
+
+export const fromBytes = (bytes: Buffer): RawPath => bytes.toString('latin1') as RawPath
+
+/** What node:fs takes. */
+export const toBytes = (path: RawPath): Buffer => Buffer.from(path, 'latin1')
+
+export const join = (directory: RawPath, name: RawPath): RawPath =>
+  directory === ROOT ? name : (`${directory}/${name}` as RawPath)
+
+/** The path as a person may read it: UTF-8, with control characters escaped so that it stays on its line. */
+export const printable = (path: RawPath): string =>
+  toBytes(path)
+    .toString('utf8')
+    .replace(/[\u0000-\u001f\u007f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)

@@ -1,0 +1,405 @@
+import { BlindSpots } from './blind-spots.js'
+import { Departures } from './departures.js'
+import { asError } from './errors.js'
+import { decodeEvents, IN, type InotifyEvent } from './events.js'
+import { type Hint, HintList } from './hint.js'
+import * as kernel from './kernel.js'
+import { type Notice, raiseWatches } from './limits.js'
+import { InotifyQueue } from './queue.js'
+import { type RawPath, ROOT } from './raw-path.js'
+import { noticeRemote, Root } from './root.js'
+import { Scan, type ScanTree } from './scan.js'
+import { type WatchNode, WatchTable } from './watch-table.js'
+
+const MASK =
+  IN.CREATE |
+  IN.DELETE |
+  IN.MODIFY |
+  IN.CLOSE_WRITE |
+  IN.ATTRIB |
+  IN.MOVED_FROM |
+  IN.MOVED_TO |
+  IN.ONLYDIR |
+  IN.EXCL_UNLINK
+const ROOT_MASK = MASK | IN.DELETE_SELF | IN.MOVE_SELF
+
+/** Scanning yields to the queue after this long. */
+const SLICE_MS = 10
+const BLIND_POLL_SECONDS = 30
+const RETRY_MS = 1000
+/** Beyond it, blind spots are polled as one look everywhere. */
+const BLIND_HINTS_MAX = 4096
+/** Begun scans that wait to go on; each may hold 32 descriptors. Further ones wait unopened. */
+const BEGUN_SCANS_MAX = 8
+/** Scans that wait. Beyond it they become one of the whole tree. */
+const PENDING_SCANS_MAX = 65_536
+
+type Reason = 'arrived' | 'left' | 'overflow' | 'start'
+
+/** A scan and the hint that is due when it is complete. */
+interface Arrival {
+  readonly parent: WatchNode | null // null: the root
+  readonly name: RawPath
+  readonly movedFrom: RawPath | undefined
+  readonly why: Reason
+  scan?: Scan
+  found?: boolean
+}
+
+export interface TreeEvents {
+  readonly exclude: ((path: RawPath, isDir: boolean) => boolean) | undefined
+  onHints(hints: Hint[]): void
+  /** Our own failure, or the queue's. The tree is of no use any more. */
+  onError(error: Error): void
+  /** The watched directory may no longer be what the root's path leads to. */
+  onRootDoubt(evidence: 'deleted' | 'moved' | 'unmounted'): void
+  onNotice: Notice
+}
+
+export interface TreeStats {
+  watches: number
+  events: number
+  overflows: number
+  blind: number
+}
+
+/**
+ * One life of a watched tree, from the first watch on its root until the root goes.
+ *
+ * What holds after each event about a directory's name: the table agrees with the disk about that name, because it was opened again.
+ * Later changes are events that are still queued. So every mistake that a stale path causes (opening a directory that has just taken the
+ * place of another) is mended by an event to come, and because a scan ends in a 'tree' hint, nothing reported under a wrong path
+ * stays unreported under the right one.
+ */
+export class WatchedTree implements ScanTree {
+  readonly exclude: ((path: RawPath, isDir: boolean) => boolean) | undefined
+  readonly table: WatchTable
+  readonly identity: kernel.Identity
+  readonly #root: Root
+  readonly #events: TreeEvents
+  readonly #queue: InotifyQueue
+  readonly #departures: Departures
+  readonly #blind: BlindSpots
+  readonly #hints = new HintList()
+  readonly #pending = new Map<string, Arrival>()
+  #blindTimer: NodeJS.Timeout | undefined
+  #turn: NodeJS.Immediate | undefined
+  #retryTimer: NodeJS.Timeout | undefined
+  #sliceEndMs = 0
+  #started!: { resolve: () => void; reject: (error: Error) => void }
+  #drainedAtMs = 0
+  #eventCount = 0
+  #overflowCount = 0
+  #overflowedAgain = false
+  #closed = false
+  /** Resolves when every directory is watched. */
+  readonly complete: Promise<void>
+
+  /** Watches the root at once, and everything below it soon. Throws WatchError. */
+  constructor(rootPath: RawPath, events: TreeEvents) {
+    this.#root = new Root(rootPath)
+    this.#events = events
+    this.exclude = events.exclude
+    this.#queue = InotifyQueue.open(
+      (bytes) => this.#read(bytes),
+      (error) => this.#fail(error),
+      events.onNotice,
+    )
+    try {
+      const { wd, identity, fsType } = this.#root.watch((fd) => this.watch(fd, true))
+      this.identity = identity
+      this.table = new WatchTable(wd)
+      noticeRemote(rootPath, fsType, events.onNotice)
+    } catch (error) {
+      void this.#queue.close()
+      throw error
+    }
+    this.#departures = new Departures(
+      this.table,
+      (wd) => kernel.removeWatch(this.#queue.fd, wd),
+      () => this.#takeTurn(),
+    )
+    this.#blind = new BlindSpots(this.table, rootPath, BLIND_POLL_SECONDS, events.onNotice)
+    this.complete = new Promise((resolve, reject) => {
+      this.#started = { resolve, reject }
+    })
+    this.complete.catch(() => {}) // whoever waits for it hears it; nobody has to wait
+    this.#scanAll('start')
+  }
+
+  get stats(): TreeStats {
+    const watches = this.#closed ? 0 : this.table.size
+    return { watches, events: this.#eventCount, overflows: this.#overflowCount, blind: this.#blind.count }
+  }
+
+  /** When (Date.now) everything that had happened by then had been handed over. */
+  get drainedAtMs(): number {
+    const nowMs = Date.now()
+    const scanning = this.#pending.size > 0 || this.#retryTimer !== undefined
+    if (!this.#closed && !scanning && this.#queue.isEmpty) this.#drainedAtMs = nowMs
+    return this.#drainedAtMs
+  }
+
+  /** `reason` is what whoever still waits for `complete` hears. */
+  close(reason: Error): Promise<void> {
+    this.#closed = true
+    clearImmediate(this.#turn)
+    clearInterval(this.#blindTimer)
+    clearTimeout(this.#retryTimer)
+    this.#departures.close()
+    for (const { scan } of this.#pending.values()) scan?.close()
+    this.#pending.clear()
+    this.#started.reject(reason)
+    return this.#queue.close()
+  }
+
+  // --- events
+
+  #read(bytes: Buffer): void {
+    if (this.#closed) return
+    this.#sliceEndMs = performance.now() + SLICE_MS
+    const events = decodeEvents(bytes)
+    this.#eventCount += events.length
+    for (const event of events) {
+      this.#interpret(event)
+      if (this.#closed) return // the root was lost
+    }
+    this.flush()
+  }
+
+  /** Hands over what was noticed so far. */
+  flush(): void {
+    const hints = this.#hints.take()
+    if (hints.length > 0 && !this.#closed) this.#events.onHints(hints)
+  }
+
+  #interpret(event: InotifyEvent): void {
+    const node = this.table.get(event.wd)
+    if (event.mask & IN.Q_OVERFLOW) this.#overflowed()
+    else if (node === undefined)
+      return // its watch was removed while this was queued
+    else if (event.mask & IN.IGNORED) this.#ignored(node)
+    else if (event.mask & IN.UNMOUNT) this.#unmounted(node)
+    else if (event.name === ROOT) this.#interpretSelf(node, event)
+    else this.#interpretEntry(node, event)
+  }
+
+  #interpretEntry(parent: WatchNode, event: InotifyEvent): void {
+    const path = this.table.pathOfChild(parent, event.name)
+    if (path === undefined) return // detached: gone, or about to be scanned in its new place
+    const isDir = (event.mask & IN.ISDIR) !== 0
+    if (this.exclude?.(path, isDir)) return
+    if (event.mask & IN.MOVED_FROM) this.#departures.movedFrom(event.cookie, path)
+    const movedFrom = event.mask & IN.MOVED_TO ? this.#departures.take(event.cookie) : undefined
+    if (isDir) this.#interpretDirectory(parent, path, movedFrom, event)
+    else this.#interpretFile(path, movedFrom, event.mask)
+  }
+
+  #interpretFile(path: RawPath, movedFrom: RawPath | undefined, mask: number): void {
+    if (mask & IN.MODIFY || (mask & IN.CREATE && kernel.mayBeBeingWritten(this.#root.absolute(path)))) {
+      this.#hints.push({ kind: 'writing', path })
+    } else {
+      this.#pushEntry(path, false, mask, movedFrom)
+    }
+  }
+
+  #interpretDirectory(parent: WatchNode, path: RawPath, movedFrom: RawPath | undefined, event: InotifyEvent): void {
+    const { mask, name } = event
+    if (mask & (IN.CREATE | IN.MOVED_TO)) {
+      this.#scan({ parent, name, movedFrom, why: 'arrived' })
+      return
+    }
+    this.#pushEntry(path, true, mask)
+    if (mask & (IN.DELETE | IN.MOVED_FROM)) this.#left(parent, name)
+    else if (this.#blind.delete(parent, name)) this.#scan({ parent, name, movedFrom, why: 'arrived' }) // chmod may help
+  }
+
+  /** An event about the watched directory itself; its parent, if watched, has reported it too. */
+  #interpretSelf(node: WatchNode, { mask }: InotifyEvent): void {
+    const path = this.table.pathOf(node)
+    if (path !== undefined && mask & IN.ATTRIB) this.#pushEntry(path, true, mask)
+    if (node !== this.table.root) return
+    if (mask & IN.DELETE_SELF) this.#events.onRootDoubt('deleted')
+    if (mask & IN.MOVE_SELF) this.#events.onRootDoubt('moved')
+  }
+
+  #pushEntry(path: RawPath, isDir: boolean, mask: number, movedFrom?: RawPath): void {
+    this.#hints.push({
+      kind: 'entry',
+      path,
+      isDir,
+      ...(movedFrom !== undefined && { movedFrom }),
+      ...(mask & IN.ATTRIB && { attribOnly: true }),
+    })
+  }
+
+  /** The name may by now be another directory's (RENAME_EXCHANGE, or quick successors): then that one is scanned. */
+  #left(parent: WatchNode, name: RawPath): void {
+    const node = this.table.child(parent, name)
+    if (node !== undefined) {
+      this.table.detach(node)
+      this.#departures.detached(node)
+    }
+    this.#blind.delete(parent, name)
+    this.#scan({ parent, name, movedFrom: undefined, why: 'left' })
+  }
+
+  /** The kernel removed the watch: the directory is no more. */
+  #ignored(node: WatchNode): void {
+    if (node === this.table.root) this.#events.onRootDoubt('deleted')
+    else for (const orphan of this.table.remove(node)) this.#departures.detached(orphan)
+  }
+
+  /** A filesystem below the root was unmounted. At its top the directory that it covered shows again. */
+  #unmounted(node: WatchNode): void {
+    if (node === this.table.root) this.#events.onRootDoubt('unmounted')
+    else if (node.parent !== null) this.#left(node.parent, node.name)
+  }
+
+  #overflowed(): void {
+    this.#overflowCount++
+    const pending = this.#pending.get(keyOf(null, ROOT))
+    if (pending === undefined) this.#scanAll('overflow')
+    else this.#overflowedAgain = true // let that scan finish, or a busy tree would never see the end of one
+  }
+
+  // --- scans
+
+  #scanAll(why: Reason): void {
+    this.table.scanNumber++
+    this.#overflowedAgain = false
+    clearTimeout(this.#retryTimer)
+    this.#retryTimer = undefined
+    this.#scan({ parent: null, name: ROOT, movedFrom: undefined, why })
+  }
+
+  /** At once when it is small, as ordinary changes are; otherwise spread over turns of the event loop. */
+  #scan(arrival: Arrival): void {
+    const mayBegin = this.#pending.size < BEGUN_SCANS_MAX && performance.now() < this.#sliceEndMs
+    if (mayBegin && this.#work(arrival)) this.#arrived(arrival)
+    else this.#postpone(arrival)
+  }
+
+  #postpone(arrival: Arrival): void {
+    if (this.#pending.size >= PENDING_SCANS_MAX) {
+      this.#overflowed()
+      return
+    }
+    // Unopened scans of the same place are one; a begun one may have passed what the new one is about.
+    const key = keyOf(arrival.parent, arrival.name)
+    const earlier = this.#pending.get(key)
+    if (earlier?.scan !== undefined) this.#pending.set(`${key}\0${this.#eventCount}\0${this.#pending.size}`, arrival)
+    else this.#pending.set(key, arrival)
+    this.#takeTurn()
+  }
+
+  /** True when the scan is complete. */
+  #work(arrival: Arrival): boolean {
+    if (arrival.scan === undefined) {
+      arrival.scan = new Scan(this)
+      arrival.found = arrival.scan.begin(arrival.parent, arrival.name)
+    }
+    return arrival.scan.run(this.#sliceEndMs)
+  }
+
+  #arrived({ parent, name, movedFrom, why, found }: Arrival): void {
+    if (parent === null) {
+      if (found) this.#scannedAll(why)
+      else this.#scanAllLater(why)
+      return
+    }
+    if (why === 'left' && !found) return
+    const path = this.table.pathOfChild(parent, name)
+    // Without a path the parent has left, or a scan of its new place is due.
+    if (path === undefined || !this.table.has(parent)) return
+    this.#hints.push({ kind: 'tree', path, ...(movedFrom !== undefined && { movedFrom }) })
+  }
+
+  /** The root could not be opened, and if it is not lost we are short of descriptors. */
+  #scanAllLater(why: Reason): void {
+    if (!this.#closed) this.#retryTimer ??= setTimeout(() => this.#scanAll(why), RETRY_MS)
+  }
+
+  #scannedAll(why: Reason): void {
+    const { scanNumber } = this.table
+    for (const node of this.table.all()) {
+      if (node.seen === scanNumber || node === this.table.root) continue
+      this.table.detach(node)
+      this.#departures.condemn(node)
+    }
+    if (why === 'start') this.#started.resolve()
+    else this.#hints.push({ kind: 'tree', path: ROOT, overflow: true })
+    if (this.#overflowedAgain) this.#scanAll('overflow')
+  }
+
+  #takeTurn(): void {
+    if (this.#closed) return
+    this.#turn ??= setImmediate(() => {
+      this.#turn = undefined
+      try {
+        this.#continue()
+      } catch (thrown) {
+        this.#fail(asError(thrown))
+      }
+    })
+  }
+
+  #continue(): void {
+    if (this.#closed) return
+    this.#sliceEndMs = performance.now() + SLICE_MS
+    for (const [key, arrival] of this.#pending) {
+      if (!this.#work(arrival)) break
+      this.#pending.delete(key)
+      this.#arrived(arrival)
+      if (performance.now() >= this.#sliceEndMs) break
+    }
+    const removedAll = this.#departures.removeSome()
+    this.flush()
+    if ((this.#pending.size > 0 || !removedAll) && !this.#closed) this.#takeTurn()
+  }
+
+  #fail(error: Error): void {
+    if (this.#closed) return
+    void this.close(error)
+    this.#events.onError(error)
+  }
+
+  // --- what scans need (ScanTree)
+
+  openDirectory(path: RawPath): number {
+    return this.#root.openDirectory(path)
+  }
+
+  watch(fd: number, isRoot: boolean): number {
+    for (;;) {
+      const wd = kernel.addWatch(this.#queue.fd, fd, isRoot ? ROOT_MASK : MASK)
+      if (wd !== -kernel.ERRNO.ENOSPC || !raiseWatches(this.#events.onNotice)) return wd
+    }
+  }
+
+  onDisplaced(node: WatchNode): void {
+    this.#departures.detached(node)
+  }
+
+  onWatched(parent: WatchNode, name: RawPath): void {
+    this.#blind.delete(parent, name)
+  }
+
+  onBlind(parent: WatchNode, name: RawPath, errno: number): void {
+    this.#blind.add(parent, name, errno)
+    this.#blindTimer ??= setInterval(() => this.#pollBlind(), BLIND_POLL_SECONDS * 1000).unref()
+  }
+
+  onRootChanged(): void {
+    this.#events.onRootDoubt('moved')
+  }
+
+  /** Tries again to watch the blind spots; their 'tree' hints say to look there in any case. */
+  #pollBlind(): void {
+    const spots = this.#blind.list()
+    if (spots.length > BLIND_HINTS_MAX) this.#scanAll('overflow')
+    else for (const [parent, name] of spots) this.#postpone({ parent, name, movedFrom: undefined, why: 'arrived' })
+  }
+}
+
+const keyOf = (parent: WatchNode | null, name: RawPath): string => `${parent?.wd ?? ''}/${name}`
