@@ -58,7 +58,7 @@ function build() {
   stale('build', [...sources, join(root, 'tsconfig.base.json')], join(root, 'packages/syncline/dist'), () => {
     mkdirSync(join(root, 'packages/rsync/dist/src/delta'), { recursive: true })
     run('npx', ['asc', 'packages/rsync/src/delta/search.as.ts', '--outFile', 'packages/rsync/dist/src/delta/search.wasm',
-      '-O3', '--noAssert', '--runtime', 'stub', '--enable', 'simd', '--initialMemory', '64'])
+      '-O3', '--noAssert', '--runtime', 'stub', '--enable', 'simd', '--initialMemory', '2', '--exportRuntime=false'])
     run('npx', ['tsc', '-b'])
   })
 }

@@ -192,7 +192,11 @@ export class Session {
       safeFlist: (agreement.compatFlags & CF.SAFE_FLIST) !== 0,
     }
     const encoder = new FlistEncoder(format, out)
+    // Names to be deleted go first: see FlistEncoder on mode 0.
+    const missing = entries.filter((entry) => entry.mode === 0)
+    for (const entry of missing) encoder.encode(entry)
     for (const entry of entries) {
+      if (entry.mode === 0) continue
       encoder.encode(entry)
       const wait = channel.relieve()
       if (wait !== undefined) await wait

@@ -14,13 +14,15 @@ export interface Batch {
   /** What could not be looked at; when there is any, the list is not complete. */
   failed: FileError[]
   missing: number
+  /** Directories whose listing will delete what could not be deleted by name. */
+  levels: Set<RawPath>
 }
 
 export interface BatchOptions {
   source: SourceTree
   filter: Filter
   links: LinkIndex
-  /** Whether what is missing here shall be deleted there, and how: by name, or by listing its directory. */
+  /** Whether what is missing here shall be deleted there, and how: by name, or later by listing its directory. */
   deletion: 'none' | 'by-name' | 'by-listing'
 }
 
@@ -34,13 +36,14 @@ class BatchBuilder {
   readonly #wanted = new Set<RawPath>() // listed for their own sake
   readonly #linked: Found[] = []
   readonly #failed: FileError[] = []
+  readonly #levels = new Set<RawPath>()
   #missing = 0
   #sliceStart = performance.now()
 
   constructor(readonly options: BatchOptions) {}
 
   async build(marks: readonly Mark[]): Promise<Batch> {
-    const trees = new Set(marks.filter((mark) => mark.tree).map((mark) => mark.path))
+    const trees = new Set(marks.filter((mark) => mark.scope === 'tree').map((mark) => mark.path))
     for (const mark of marks) {
       if (coveredByTree(mark, trees)) continue
       try {
@@ -56,7 +59,7 @@ class BatchBuilder {
     if (!inOrder(entries)) entries.sort(compareEntries)
     const parents = new Set<RawPath>()
     for (const path of this.#entries.keys()) if (!this.#wanted.has(path)) parents.add(path)
-    return { entries, parents, failed: this.#failed, missing: this.#missing }
+    return { entries, parents, failed: this.#failed, missing: this.#missing, levels: this.#levels }
   }
 
   async #add(mark: Mark): Promise<void> {
@@ -65,8 +68,9 @@ class BatchBuilder {
     if (filter.hides(mark.path, found === null ? false : isDirectory(found.stat.mode))) return
     if (found === null) return this.#addMissing(this.#highestMissing(mark.path))
     this.#list(found)
-    if (!isDirectory(found.stat.mode) || !mark.tree) return
-    await this.#addTree(found)
+    if (!isDirectory(found.stat.mode) || mark.scope === 'entry') return
+    if (mark.scope === 'tree') await this.#addTree(found)
+    else this.#addLevel(found)
   }
 
   #list({ entry, stat }: Found): void {
@@ -114,18 +118,15 @@ class BatchBuilder {
     if (this.options.deletion === 'by-name') {
       this.#entries.set(path, missing(path))
       this.#wanted.add(path)
-    } else if (this.options.deletion === 'by-listing') this.#addLevel(parent(path))
+    } else if (this.options.deletion === 'by-listing') this.#levels.add(parent(path))
   }
 
-  /** Rsync before 3.1 deletes only what a listed directory lacks: list all of it, but nothing below. */
-  #addLevel(dir: RawPath): void {
+  /** A directory with all that is in it, but nothing below. */
+  #addLevel(dir: Found): void {
     const { source, filter } = this.options
-    const found = source.look(dir)
-    if (found === null || !isDirectory(found.stat.mode)) return
-    const list = source.list(dir, (path, directory) => !filter.excludes(path, directory), (error) => this.#fail(error))
+    const list = source.list(dir.entry.path, (path, directory) => !filter.excludes(path, directory), (error) => this.#fail(error))
     if (list === null) return
-    found.entry.hasContent = true
-    this.#list(found)
+    dir.entry.hasContent = true
     for (const one of list) if (!this.#entries.has(one.entry.path)) this.#list(one)
   }
 

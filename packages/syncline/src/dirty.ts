@@ -2,12 +2,18 @@ import { parent, type RawPath } from '@syncline/rsync'
 
 const ROOT = '' as RawPath
 
+/**
+ * How far to look: at the name itself; at a directory and the names in it, so that others are deleted there; or at
+ * everything below, likewise.
+ */
+export type Scope = 'entry' | 'level' | 'tree'
+const WIDTH: Record<Scope, number> = { entry: 0, level: 1, tree: 2 }
+
 /** Where to look, and why it is still owed. */
 export interface Mark {
   path: RawPath
-  /** Everything below is to be looked at, too, and what is not here any more goes there. */
-  tree: boolean
-  /** A tree that is compared by size and time instead of sent whole: for doubt, not for known change. */
+  scope: Scope
+  /** What is below is compared by size and time instead of sent whole: for doubt, not for known change. */
   quick: boolean
   /** Content may have changed; false when only attributes did. */
   content: boolean
@@ -118,25 +124,26 @@ export class DirtySet {
     for (const mark of this) sinceMs = Math.min(sinceMs, mark.sinceMs)
     this.#due.clear()
     this.#later.clear()
-    const all = fresh({ path: ROOT, tree: true, quick: true, sinceMs }, nowMs, nowMs)
+    const all = fresh({ path: ROOT, scope: 'tree', quick: true, sinceMs }, nowMs, nowMs)
     this.#due.set(ROOT, all)
     return all
   }
 }
 
 function fresh(notice: Notice, nowMs: number, dueMs: number): Mark {
-  const { path, tree = false, quick = false, content = true, large = false, sinceMs = nowMs, attempts = 0, reason = null } = notice
-  return { path, tree, quick, content, large, sinceMs, dueMs, attempts, reason }
+  const { path, scope = 'entry', quick = false, content = true, large = false, sinceMs = nowMs, attempts = 0, reason = null } = notice
+  return { path, scope, quick, content, large, sinceMs, dueMs, attempts, reason }
 }
 
 function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark {
-  // A tree that is known to have changed is not narrowed to a comparison, nor a comparison kept where change is known.
-  const tree = old.tree || notice.tree === true
-  const quick = (old.tree ? old.quick : true) && (notice.tree === true ? notice.quick === true : true) && tree
+  // What is known to have changed is not narrowed to a comparison by a doubt.
+  const scope = WIDTH[notice.scope ?? 'entry'] > WIDTH[old.scope] ? notice.scope! : old.scope
+  const sent = (one: Notice) => one.scope !== undefined && one.scope !== 'entry' && one.quick !== true
+  const quick = scope !== 'entry' && !sent(old) && !sent(notice)
   const settling = notice.settleMs !== undefined && old.dueMs > nowMs && old.attempts === 0
   return {
     ...old,
-    tree,
+    scope,
     quick,
     content: old.content || notice.content !== false,
     large: old.large || notice.large === true,

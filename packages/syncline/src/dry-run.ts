@@ -8,7 +8,7 @@ import type { MirrorOptions } from './mirror.js'
 export async function dryRun(options: MirrorOptions): Promise<void> {
   const source = new SourceTree(options.source)
   const filter = new Filter(options.rules)
-  const everything: Mark = { path: '' as Mark['path'], tree: true, quick: true, content: true, large: false, sinceMs: 0, dueMs: 0, attempts: 0, reason: null }
+  const everything: Mark = { path: '' as Mark['path'], scope: 'tree', quick: true, content: true, large: false, sinceMs: 0, dueMs: 0, attempts: 0, reason: null }
   for (const { destination, credentials } of options.targets) {
     const session = await Session.open({
       remote: destination.remote, credentials, ignoreTimes: false, delete: options.delete, rules: filter.rules,

@@ -76,7 +76,10 @@ export class Mirror {
     })
     for (const target of this.targets) {
       const kept = await this.journal.load(target.name)
-      target.start(this.options.initialSync, kept)
+      target.start(
+        this.options.initialSync,
+        kept.map(({ path, tree }) => ({ path, scope: tree ? 'tree' : 'entry' })),
+      )
     }
   }
 
@@ -135,9 +138,9 @@ export class Mirror {
   }
 
   #markTree(path: RawPath, overflow: boolean): void {
-    if (!overflow) return this.#markAll({ path, tree: true })
+    if (!overflow) return this.#markAll({ path, scope: 'tree' })
     this.log.warn('the kernel dropped events (its queue was full): looking everywhere; a larger fs.inotify.max_queued_events helps')
-    this.#markAll({ path, tree: true, quick: true, sinceMs: this.#watcher?.drainedAtMs ?? 0 })
+    this.#markAll({ path, scope: 'tree', quick: true, sinceMs: this.#watcher?.drainedAtMs ?? 0 })
   }
 
   #rootChanged(state: 'gone' | 'unmounted' | 'replaced' | 'back'): void {

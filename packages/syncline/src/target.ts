@@ -152,12 +152,12 @@ export class Target {
     for (const notice of owed) this.mark(notice)
     this.#first = new Set([ROOT])
     // Without a full sync the root's attributes alone show that changes can flow.
-    this.mark(fullSync ? { path: ROOT, tree: true, quick: true } : { path: ROOT, content: false })
+    this.mark(fullSync ? { path: ROOT, scope: 'tree', quick: true } : { path: ROOT, content: false })
   }
 
   mark(notice: Notice): void {
     const mark = this.#dirty.mark(notice, Date.now())
-    this.context.journal.owed(this.name, mark.path, mark.tree)
+    this.context.journal.owed(this.name, mark.path, mark.scope !== 'entry')
     this.#kick()
   }
 
@@ -178,7 +178,7 @@ export class Target {
       this.#setState('connecting')
       this.#emptyAllowed = true
       this.context.log.info({ target: this.name }, 'resumed')
-      this.mark({ path: ROOT, tree: true, quick: true })
+      this.mark({ path: ROOT, scope: 'tree', quick: true })
     }
     this.#pump()
   }
@@ -242,7 +242,8 @@ export class Target {
     if (!this.#dirty.hasDue) return
     this.#startLane('small', 1, BATCH_MAX, (mark) => !mark.large && !mark.quick)
     this.#startLane('bulk', Math.max(1, this.options.sessions - 1), LARGE_BATCH_MAX, (mark) => mark.large && !mark.quick)
-    this.#startLane('bulk', Math.max(1, this.options.sessions - 1), 1, (mark) => mark.quick)
+    this.#startLane('bulk', Math.max(1, this.options.sessions - 1), 1, (mark) => mark.quick && mark.scope === 'tree')
+    this.#startLane('small', 1, BATCH_MAX, (mark) => mark.quick && mark.scope === 'level')
   }
 
   #startLane(kind: Lane['kind'], most: number, batchMax: number, fits: (mark: Mark) => boolean): void {
@@ -295,7 +296,7 @@ export class Target {
     } catch (error) {
       // Before the list is sent an error is about the target or the source, not about these paths.
       if (!(error instanceof InTransferError)) throw error
-      outcome = { errors: [this.#complaint(error.cause)], failed: new Map(), again: [] }
+      outcome = { errors: [this.#complaint(error.cause)], failed: new Map(), again: [], died: true }
     }
     if (outcome.errors.length === 0) {
       for (const mark of marks) this.#acknowledge(mark, settle, outcome)
@@ -305,6 +306,7 @@ export class Target {
     this.#lastError = outcome.errors[0]
     if (marks.length === 1 || isolation.failed >= ISOLATE_MAX) {
       isolation.failed += marks.length
+      if (outcome.died) this.#backOff('backing-off', outcome.errors[0], 0)
       for (const mark of marks) this.#reject(mark, settle, outcome.errors.slice(0, 3).join('; '))
       return
     }
@@ -342,7 +344,7 @@ export class Target {
       else this.#pool.giveBack(session)
       throw error
     }
-    const deferLarge = marks.length > 1 || marks[0].tree
+    const deferLarge = marks.length > 1 || marks[0].scope !== 'entry'
     let report: TransferReport
     try {
       report = await session.transfer({
@@ -388,6 +390,7 @@ export class Target {
       this.#first?.add(path)
       this.mark({ path, large: true })
     }
+    for (const path of batch.levels) this.mark({ path, scope: 'level', quick: true })
     for (const path of report.changed) this.mark({ path, settleMs: 0 })
     // A daemon that compares whole seconds cannot see a change within one; what changed lately is sent by name.
     const sinceMs = Math.min(...marks.map((mark) => mark.sinceMs))
@@ -401,8 +404,8 @@ export class Target {
     if (reason !== null) return this.#reject(mark, settle, reason)
     settle(mark)
     this.#first?.delete(mark.path)
-    if (outcome.again.some((path) => path === mark.path || mark.tree)) {
-      this.#dirty.putBack({ ...mark, quick: mark.tree, reason: null }, Date.now())
+    if (outcome.again.some((path) => path === mark.path || mark.scope !== 'entry')) {
+      this.#dirty.putBack({ ...mark, quick: mark.scope !== 'entry', reason: null }, Date.now())
     } else if (this.#dirty.get(mark.path) === undefined) this.context.journal.done(this.name, mark.path)
   }
 
@@ -411,7 +414,7 @@ export class Target {
     this.#lastError = reason
     if (mark.attempts === 0) this.context.log.warn({ target: this.name }, `${printable(mark.path) || '.'}: ${reason}; it will be tried again until it succeeds`)
     // A tree that failed in part is compared the next time, not sent whole again.
-    this.#dirty.putBackFailed({ ...mark, quick: mark.quick || mark.tree }, reason, Date.now())
+    this.#dirty.putBackFailed({ ...mark, quick: mark.quick || mark.scope !== 'entry' }, reason, Date.now())
   }
 
   /** The session as a whole failed: wait, say so, and go on when it is worth it. */
@@ -427,11 +430,15 @@ export class Target {
     if (this.#lastError !== cause.message || this.#state !== state) {
       this.context.log.warn({ target: this.name }, `${cause.message}; trying again`)
     }
-    this.#lastError = cause.message
+    this.#backOff(state, cause.message, retryAtMs)
+  }
+
+  #backOff(state: 'backing-off' | 'refused', reason: string, untilMs: number): void {
+    this.#lastError = reason
     this.#state = state
-    this.#reason = cause.message
-    this.#resumeAtMs = retryAtMs
-    this.#wakeAt(retryAtMs)
+    this.#reason = reason
+    this.#resumeAtMs = untilMs
+    if (untilMs > 0) this.#wakeAt(untilMs)
   }
 
   #finishLane(lane: Lane): void {
@@ -447,7 +454,8 @@ export class Target {
   #announce(): void {
     if (this.#announced || this.#first === undefined || this.#state !== 'full-sync') return
     for (const path of this.#first) {
-      const owed = this.#flying.get(path) ?? this.#dirty.get(path)
+      if (this.#flying.has(path)) return
+      const owed = this.#dirty.get(path)
       if (owed === undefined) this.#first.delete(path)
       else if (owed.attempts === 0) return
     }
@@ -508,6 +516,8 @@ interface Outcome {
   failed: Map<RawPath, string>
   /** Gone between look and read: to be looked at again. */
   again: RawPath[]
+  /** The session ended before its end. */
+  died: boolean
 }
 
 function outcomeOf(batch: Batch, report: TransferReport): Outcome {
@@ -517,12 +527,12 @@ function outcomeOf(batch: Batch, report: TransferReport): Outcome {
     if (error.vanished) again.push(error.path as RawPath)
     else failed.set(error.path as RawPath, error.message)
   }
-  return { errors: report.errors, failed, again }
+  return { errors: report.errors, failed, again, died: false }
 }
 
 function failureBelow(mark: Mark, failed: ReadonlyMap<RawPath, string>): string | null {
   for (const [path, reason] of failed) {
-    if (path === mark.path || (mark.tree && (mark.path === '' || path.startsWith(`${mark.path}/`)))) return reason
+    if (path === mark.path || (mark.scope !== 'entry' && (mark.path === '' || path.startsWith(`${mark.path}/`)))) return reason
   }
   return null
 }

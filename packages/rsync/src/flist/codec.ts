@@ -27,7 +27,7 @@ interface Previous {
 }
 const FIRST: Previous = { path: '', mode: 0, mtime: 0, uid: 0, gid: 0 }
 
-/** flist.c send_file_entry(). Entries must come in `compareEntries` order, so that their number is their index. */
+/** flist.c send_file_entry(). The receiver sorts what it gets; `compareEntries` is the order it then counts in. */
 export class FlistEncoder {
   #previous = FIRST
   #count = 0
@@ -50,7 +50,8 @@ export class FlistEncoder {
     let flags = 0
     if (isDirectory(entry.mode) && !entry.hasContent) flags |= XMIT.NO_CONTENT_DIR
     if (isDirectory(entry.mode) && entry.hasContent && entry.path === '') flags |= XMIT.TOP_DIR
-    if (!first && entry.mode === before.mode) flags |= XMIT.SAME_MODE
+    // Both ends start from mode 0, and that matters: Debian's 3.2.7 rejects a mode of 0 that it reads.
+    if (entry.mode === before.mode) flags |= XMIT.SAME_MODE
     if (!first && entry.uid === before.uid) flags |= XMIT.SAME_UID
     if (!first && entry.gid === before.gid) flags |= XMIT.SAME_GID
     if (!first && entry.mtime === before.mtime) flags |= XMIT.SAME_TIME

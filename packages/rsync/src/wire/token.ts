@@ -11,12 +11,18 @@ export interface TokenEncoder {
   end(): void
 }
 
+/** rsync.h: receivers with the security fixes of 2026 refuse a longer literal, older ones take any. */
+const CHUNK_SIZE = 32 * 1024
+
 /** token.c simple_send_token() */
 export class PlainTokens implements TokenEncoder {
   constructor(readonly w: Writer) {}
   literal(bytes: Buffer): void {
-    this.w.i32(bytes.length)
-    this.w.bytes(bytes)
+    for (let at = 0; at < bytes.length; at += CHUNK_SIZE) {
+      const piece = bytes.subarray(at, at + CHUNK_SIZE)
+      this.w.i32(piece.length)
+      this.w.bytes(piece)
+    }
   }
   match(block: number): void {
     this.w.i32(-(block + 1))
@@ -27,14 +33,13 @@ export class PlainTokens implements TokenEncoder {
 }
 
 export type Token = { literal: Buffer } | { match: number } | 'end'
-const LITERAL_MAX = 1 << 24
 
 /** token.c simple_recv_token() */
 export function decodePlainToken(c: Cursor): Token {
   const word = c.i32()
   if (word === 0) return 'end'
   if (word < 0) return { match: -(word + 1) }
-  within('literal length', word, 1, LITERAL_MAX)
+  within('literal length', word, 1, CHUNK_SIZE)
   return { literal: c.bytes(word) }
 }
 

@@ -1,0 +1,185 @@
+import assert from 'node:assert/strict'
+import * as fs from 'node:fs'
+import { describe, test } from 'node:test'
+import { Daemon } from '../support/daemon.js'
+import { sleep } from '../support/eventually.js'
+import { mountTmpfs, unmount } from '../support/mount.js'
+import { makeSmall } from '../support/sample.js'
+import { type Stage, staged } from '../support/stage.js'
+import { Syncline } from '../support/syncline.js'
+import { differences, snapshot } from '../support/tree.js'
+
+async function mirrored(stage: Stage, prepare: (source: string) => void) {
+  const source = stage.path('source')
+  prepare(source)
+  const module = stage.path('module')
+  const daemon = await Daemon.start(stage, { modules: { m: module } })
+  const syncline = await Syncline.start(stage, source, daemon.url('m'))
+  await syncline.equal(source, module)
+  return { source, module, syncline, kept: snapshot(module) }
+}
+
+const small = (source: string) => {
+  fs.mkdirSync(source)
+  makeSmall(source)
+}
+
+async function assertHalted(syncline: Syncline): Promise<void> {
+  const target = await syncline.reaches('the target is halted', ({ state }) => state === 'halted')
+  assert.ok(target.reason, 'it says why')
+  assert.ok(syncline.running)
+}
+
+/** Halted says nothing about a batch under way; a moment later nothing may have been touched either. */
+async function assertKept(module: string, kept: string): Promise<void> {
+  await sleep(500)
+  assert.equal(snapshot(module), kept)
+}
+
+describe('a target halts and the destination keeps its data', () => {
+  test(
+    'when the source is moved away; after it is back, resume goes on',
+    staged(async (stage) => {
+      const { source, module, syncline, kept } = await mirrored(stage, small)
+      fs.renameSync(source, stage.path('elsewhere'))
+      await assertHalted(syncline)
+      await assertKept(module, kept)
+      fs.renameSync(stage.path('elsewhere'), source)
+      fs.writeFileSync(`${source}/while halted`, 'x')
+      await syncline.resume()
+      await syncline.equal(source, module)
+      fs.writeFileSync(`${source}/after`, 'after')
+      await syncline.equal(source, module)
+    }),
+  )
+
+  test(
+    'when the source is moved away and another directory takes its place',
+    staged(async (stage) => {
+      const { source, module, syncline } = await mirrored(stage, small)
+      fs.renameSync(source, stage.path('elsewhere'))
+      await assertHalted(syncline)
+      fs.mkdirSync(source)
+      fs.writeFileSync(`${source}/only this`, 'x')
+      await syncline.resume()
+      await syncline.equal(source, module)
+      fs.writeFileSync(`${source}/and this`, 'y')
+      await syncline.equal(source, module)
+    }),
+  )
+
+  test(
+    'when the source is unmounted; after it is mounted again, resume goes on',
+    staged(async (stage) => {
+      const { source, module, syncline, kept } = await mirrored(stage, (path) => {
+        mountTmpfs(stage, path, '8m')
+        makeSmall(path)
+      })
+      unmount(source)
+      await assertHalted(syncline)
+      await assertKept(module, kept)
+      mountTmpfs(stage, source, '8m')
+      makeSmall(source)
+      fs.writeFileSync(`${source}/new`, 'new')
+      await syncline.resume()
+      await syncline.equal(source, module)
+      fs.writeFileSync(`${source}/after`, 'after')
+      await syncline.equal(source, module)
+    }),
+  )
+
+  test(
+    'when the source becomes empty in one step; resume accepts it',
+    staged(async (stage) => {
+      const { source, module, syncline, kept } = await mirrored(stage, (path) => {
+        fs.mkdirSync(`${path}/all`, { recursive: true })
+        makeSmall(`${path}/all`)
+      })
+      fs.renameSync(`${source}/all`, stage.path('away'))
+      await assertHalted(syncline)
+      await assertKept(module, kept)
+      await syncline.resume()
+      await syncline.equal(source, module)
+      assert.deepEqual(fs.readdirSync(module), [])
+    }),
+  )
+
+  test(
+    'when the source is empty at the start and the destination is not; resume accepts it',
+    staged(async (stage) => {
+      const source = stage.dir('source')
+      const module = stage.dir('module')
+      makeSmall(module)
+      const kept = snapshot(module)
+      const daemon = await Daemon.start(stage, { modules: { m: module } })
+      const syncline = await Syncline.start(stage, source, daemon.url('m'), { early: true })
+      await assertHalted(syncline)
+      await assertKept(module, kept)
+      await syncline.resume()
+      await syncline.mirroring()
+      await syncline.equal(source, module)
+      assert.deepEqual(fs.readdirSync(module), [])
+    }),
+  )
+
+  test(
+    'over a restart, until someone resumes',
+    staged(async (stage) => {
+      const { source, module, syncline, kept } = await mirrored(stage, (path) => {
+        mountTmpfs(stage, path, '8m')
+        makeSmall(path)
+      })
+      unmount(source)
+      await assertHalted(syncline)
+      await syncline.stop()
+      const next = await Syncline.start(stage, source, syncline.targets, { early: true })
+      await assertHalted(next)
+      await assertKept(module, kept)
+    }),
+  )
+})
+
+test(
+  'rm -rf of the source halts the target',
+  staged(async (stage) => {
+    const { source, syncline } = await mirrored(stage, small)
+    fs.rmSync(source, { recursive: true })
+    await assertHalted(syncline)
+  }),
+)
+
+test(
+  'an empty source and an empty destination are no reason to halt',
+  staged(async (stage) => {
+    const source = stage.dir('source')
+    const module = stage.path('module')
+    const daemon = await Daemon.start(stage, { modules: { m: module } })
+    const syncline = await Syncline.start(stage, source, daemon.url('m'))
+    fs.writeFileSync(`${source}/first`, 'first')
+    await syncline.equal(source, module)
+  }),
+)
+
+test(
+  'a directory below the source that is emptied or removed is no reason to halt',
+  staged(async (stage) => {
+    const { source, module, syncline } = await mirrored(stage, small)
+    fs.rmSync(`${source}/sub`, { recursive: true })
+    await syncline.equal(source, module)
+  }),
+)
+
+test(
+  'every target halts when the source is gone',
+  staged(async (stage) => {
+    const source = stage.path('source')
+    small(source)
+    const daemon = await Daemon.start(stage, { modules: { a: stage.path('a'), b: stage.path('b') } })
+    const syncline = await Syncline.start(stage, source, [daemon.url('a'), daemon.url('b')])
+    fs.renameSync(source, stage.path('elsewhere'))
+    await assertHalted(syncline)
+    await syncline.reaches('the second is halted', ({ state }) => state === 'halted', 1)
+    assert.deepEqual(differences(stage.path('a'), stage.path('b')), [])
+    assert.ok(fs.existsSync(stage.path('a/one')))
+  }),
+)
