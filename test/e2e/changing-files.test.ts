@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { test } from 'node:test'
-import { Daemon } from '../support/daemon.js'
+import { Daemon, urlOf } from '../support/daemon.js'
 import { sleep, until } from '../support/eventually.js'
 import { content } from '../support/sample.js'
 import { type Stage, staged } from '../support/stage.js'
 import { Syncline } from '../support/syncline.js'
+import { TcpProxy } from '../support/tcp-proxy.js'
 
 const MIB = 1024 * 1024
 
@@ -123,15 +125,51 @@ test(
   }),
 )
 
+/** Small files are written while a large one is under way; they must be there before it is. */
+async function assertOvertaken(syncline: Syncline, source: string, module: string): Promise<void> {
+  fs.writeFileSync(`${source}/large`, content(16 * MIB))
+  await until('the transfer runs', () => fs.readdirSync(module).some((name) => /^\.large\./.test(name)))
+  for (let i = 0; i < 5; i++) fs.writeFileSync(`${source}/small ${i}`, `${i}`)
+  await until('the small files are there', () => fs.existsSync(`${module}/small 4`))
+  assert.ok(!fs.existsSync(`${module}/large`), 'the large one is still under way')
+  await syncline.equal(source, module)
+}
+
 test(
-  'small files do not wait for a large one',
+  'small files do not wait for a large one on a slow connection',
   staged(async (stage) => {
-    const { source, module, syncline, started } = await mirrored(stage, ['--bwlimit=2m'])
-    fs.writeFileSync(`${source}/large`, content(16 * MIB))
-    await started()
-    for (let i = 0; i < 5; i++) fs.writeFileSync(`${source}/small ${i}`, `${i}`)
-    await until('the small files are there', () => fs.existsSync(`${module}/small 4`))
-    assert.ok(!fs.existsSync(`${module}/large`), 'the large one is still under way')
+    const source = stage.dir('source')
+    fs.writeFileSync(`${source}/first`, 'first')
+    const module = stage.path('module')
+    const daemon = await Daemon.start(stage, { modules: { m: module } })
+    const proxy = await TcpProxy.start(stage, daemon.port)
+    const syncline = await Syncline.start(stage, source, urlOf(proxy.port, 'm'))
+    proxy.throttle(3 * MIB)
+    await assertOvertaken(syncline, source, module)
+  }),
+)
+
+test(
+  'small files do not wait for a large one under --bwlimit',
+  staged(async (stage) => {
+    const { source, module, syncline } = await mirrored(stage, ['--bwlimit=3m'])
+    await assertOvertaken(syncline, source, module)
+  }),
+)
+
+test(
+  'a name that is now a file and now a FIFO blocks nothing',
+  staged(async (stage) => {
+    const { source, module, syncline } = await mirrored(stage)
+    const fifos = Array.from({ length: 200 }, (_, i) => stage.path(`fifo ${i}`))
+    execFileSync('mkfifo', fifos)
+    for (const fifo of fifos) {
+      fs.writeFileSync(stage.path('file'), content(100_000))
+      fs.renameSync(stage.path('file'), `${source}/turncoat`)
+      await sleep(1)
+      fs.renameSync(fifo, `${source}/turncoat`)
+    }
+    fs.writeFileSync(`${source}/after`, 'after')
     await syncline.equal(source, module)
   }),
 )

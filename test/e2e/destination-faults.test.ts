@@ -139,9 +139,9 @@ test(
     for (const path of [stage.root, stage.dir('state')]) chownSync(path, USER, USER)
     const syncline = await Syncline.start(stage, source, daemon.url('m'), { early: true, user: USER })
     const target = await syncline.reaches('the failure is shown', ({ failures }) => failures.length > 0)
-    assert.deepEqual(
-      target.failures.map(({ path }) => path),
-      ['secret'],
+    assert.ok(
+      target.failures.some(({ path }) => path === 'secret'),
+      JSON.stringify(target.failures),
     )
     chmodSync(`${source}/secret`, 0o644)
     await syncline.equal(source, module)

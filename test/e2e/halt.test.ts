@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import { describe, test } from 'node:test'
 import { Daemon } from '../support/daemon.js'
 import { sleep } from '../support/eventually.js'
-import { mountTmpfs, unmount } from '../support/mount.js'
+import { detachMount, mountTmpfs, unmount } from '../support/mount.js'
 import { makeSmall } from '../support/sample.js'
 import { type Stage, staged } from '../support/stage.js'
 import { Syncline } from '../support/syncline.js'
@@ -75,7 +75,7 @@ describe('a target halts and the destination keeps its data', () => {
         mountTmpfs(stage, path, '8m')
         makeSmall(path)
       })
-      unmount(source)
+      detachMount(source)
       await assertHalted(syncline)
       await assertKept(module, kept)
       mountTmpfs(stage, source, '8m')
@@ -129,7 +129,7 @@ describe('a target halts and the destination keeps its data', () => {
         mountTmpfs(stage, path, '8m')
         makeSmall(path)
       })
-      unmount(source)
+      detachMount(source)
       await assertHalted(syncline)
       await syncline.stop()
       const next = await Syncline.start(stage, source, syncline.targets, { early: true })
@@ -138,6 +138,19 @@ describe('a target halts and the destination keeps its data', () => {
     }),
   )
 })
+
+test(
+  'an operator can unmount the source while it is mirrored and quiet',
+  staged(async (stage) => {
+    const { source, module, syncline, kept } = await mirrored(stage, (path) => {
+      mountTmpfs(stage, path, '8m')
+      makeSmall(path)
+    })
+    unmount(source)
+    await assertHalted(syncline)
+    await assertKept(module, kept)
+  }),
+)
 
 test(
   'rm -rf of the source halts the target',

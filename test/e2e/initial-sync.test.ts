@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
-import { Daemon, EVERY_RSYNC, versionOf } from '../support/daemon.js'
+import { comparesNanoseconds, Daemon, EVERY_RSYNC, versionOf } from '../support/daemon.js'
+import { sleep } from '../support/eventually.js'
 import { makeEverything, makeSmall } from '../support/sample.js'
 import { staged } from '../support/stage.js'
 import { Syncline } from '../support/syncline.js'
@@ -15,6 +16,7 @@ describe('the first full sync', () => {
           const source = stage.dir('source')
           makeEverything(source, { outward: chroot })
           const module = stage.path('module')
+          if (!comparesNanoseconds(rsync)) await sleep(1100)
           const daemon = await Daemon.start(stage, { rsync, modules: { m: module }, global: { 'use chroot': chroot } })
           const syncline = await Syncline.start(stage, source, daemon.url('m'))
           await syncline.equal(source, module)

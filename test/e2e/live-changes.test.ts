@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { after, afterEach, before, describe, test } from 'node:test'
-import { Daemon, EVERY_RSYNC, versionOf } from '../support/daemon.js'
+import { comparesNanoseconds, Daemon, EVERY_RSYNC, versionOf } from '../support/daemon.js'
+import { sleep } from '../support/eventually.js'
 import { HOSTILE_NAMES } from '../support/names.js'
 import { content, makeEverything, makeSocket, raw } from '../support/sample.js'
 import { Stage } from '../support/stage.js'
@@ -162,6 +163,7 @@ for (const rsync of EVERY_RSYNC) {
     before(async () => {
       stage = new Stage()
       makeEverything(stage.dir('source'))
+      if (!comparesNanoseconds(rsync)) await sleep(1100)
       const daemon = await Daemon.start(stage, { rsync, modules: { m: stage.path('module') } })
       syncline = await Syncline.start(stage, stage.path('source'), daemon.url('m'))
       await syncline.equal(stage.path('source'), stage.path('module'))

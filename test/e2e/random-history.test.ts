@@ -35,7 +35,11 @@ test('a random history of operations over hostile names ends in equal trees', as
     entriesMax: fc.constantFrom(20, 100, 600),
   })
   // A history is timing, so that a shorter one proves nothing: no shrinking. The seed and the log say what happened.
-  await fc.assert(fc.asyncProperty(plans, mirrored), { numRuns: 20, endOnFailure: true })
+  await fc.assert(fc.asyncProperty(plans, mirrored), {
+    numRuns: 20,
+    endOnFailure: true,
+    includeErrorInReport: true,
+  })
 })
 
 test('a random history of 20,000 operations at full speed ends in equal trees', async () => {

@@ -20,6 +20,12 @@ export function versionOf(rsync: string): string {
   return /version (\S+)/.exec(text)?.[1] ?? 'unknown'
 }
 
+/**
+ * Whether a receiver of this version can be told to tell apart two times within one second. Where it cannot, what a full
+ * sync makes within the second in which the source was made keeps the time at which it was made.
+ */
+export const comparesNanoseconds = (rsync: string) => versionOf(rsync) !== '3.2.3'
+
 /** rsyncd.conf parameters by their own names. */
 export type Parameters = Record<string, string | number | boolean>
 

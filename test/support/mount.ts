@@ -19,6 +19,11 @@ export function unmount(path: string): void {
   execFileSync('umount', [path])
 }
 
+/** Takes the mount away even from programs that hold something open there (umount -l). */
+export function detachMount(path: string): void {
+  execFileSync('umount', ['-l', path])
+}
+
 /** Makes a file or directory immutable (chattr +i): not even root can change it. Returns the way back. */
 export function freeze(stage: Stage, path: string): () => void {
   execFileSync('chattr', ['+i', path])

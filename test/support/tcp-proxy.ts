@@ -14,6 +14,7 @@ export class TcpProxy {
   #open = 0
   readonly #server: Server
   readonly #pairs = new Set<Socket>()
+  #bytesPerSecond = Number.POSITIVE_INFINITY
   #cutAfter: { direction: Direction; bytes: number } | undefined
 
   private constructor(daemonPort: number) {
@@ -37,6 +38,11 @@ export class TcpProxy {
   /** Lets `bytes` more pass in that direction, over all connections, then cuts the connection that carried the last. */
   cutAfter(direction: Direction, bytes: number): void {
     this.#cutAfter = { direction, bytes }
+  }
+
+  /** From now on each connection carries at most so many bytes a second in each direction. */
+  throttle(bytesPerSecond: number): void {
+    this.#bytesPerSecond = bytesPerSecond
   }
 
   /** Cuts every connection now. */
@@ -75,6 +81,10 @@ export class TcpProxy {
       if (cut?.direction === direction) cut.bytes -= chunk.length
       this.bytes[direction] += chunk.length
       if (!to.write(chunk)) from.pause()
+      const restMs = (1000 * chunk.length) / this.#bytesPerSecond
+      if (restMs < 1) return
+      from.pause()
+      setTimeout(() => from.resume(), restMs)
     })
     to.on('drain', () => from.resume())
     from.on('end', () => to.end())

@@ -7,20 +7,27 @@ const BACKOFF_FIRST_MS = 500
 const BACKOFF_MAX_MS = 60_000
 const RECYCLE_MS = 10 * 60_000
 const TICK_MS = 1000
+/** After a session was taken: a login beside the change that it is for would slow that change down. */
 const REFILL_MS = 30
 const REFILL_LAST_MS = 5
-const RAISE_MS = 60_000
 
-/** Keeps a few sessions ready, so that a change costs one round trip instead of a login. */
+type Open = (signal: AbortSignal) => Promise<Session>
+
+/**
+ * Keeps a few sessions ready, so that a change costs one round trip instead of a login, and counts all sessions to a
+ * daemon: when it says that it has too many, fewer are kept from then on, and one of its places is left to others.
+ */
 export class SessionPool {
   readonly #idle: { session: Session; spokeMs: number }[] = []
   readonly #waiting: { resolve: (session: Session) => void; reject: (error: Error) => void }[] = []
   readonly #abort = new AbortController()
   #opening = 0
+  /** Handed out, and not yet closed by the daemon. */
+  #busy = 0
+  /** How many sessions the daemon lets us have, as far as we have learned. */
+  #cap = Number.POSITIVE_INFINITY
   #failures = 0
   #notBeforeMs = 0
-  #limit: number
-  #raiseAtMs = 0
   #timer: NodeJS.Timeout | undefined
   #refillTimer: NodeJS.Timeout | undefined
   #ticker: NodeJS.Timeout | undefined
@@ -30,12 +37,10 @@ export class SessionPool {
    * failure only after a growing pause.
    */
   constructor(
-    readonly open: (signal: AbortSignal) => Promise<Session>,
+    readonly open: Open,
     readonly size: number,
     readonly source: SourceTree,
-  ) {
-    this.#limit = size
-  }
+  ) {}
 
   /** When the next attempt to connect is due, in ms since the epoch; 0 when nothing holds it back. */
   get retryAtMs(): number {
@@ -44,10 +49,10 @@ export class SessionPool {
 
   /** A ready session. Rejects with what `open` said when none can be had now; the next call waits for the pause. */
   acquire(): Promise<Session> {
-    this.#startTicking()
+    this.#ticker ??= setInterval(() => this.#tend(), TICK_MS).unref()
     for (let one = this.#idle.shift(); one !== undefined; one = this.#idle.shift()) {
       if (!one.session.alive) continue
-      // Not now: a login beside the change that this session is for would slow it down.
+      this.#handOut(one.session)
       this.#refillIn(this.#idle.length === 0 ? REFILL_LAST_MS : REFILL_MS)
       return Promise.resolve(one.session)
     }
@@ -57,15 +62,53 @@ export class SessionPool {
     })
   }
 
+  /** A session of another kind, made by `open` at once; ready ones make room for it where the daemon wants that. */
+  async acquireOther(open: Open): Promise<Session> {
+    for (;;) {
+      while (this.#total >= this.#cap && this.#idle.length > 0) await this.#closeOne()
+      this.#opening++
+      try {
+        const session = await open(this.#abort.signal)
+        this.#handOut(session)
+        return session
+      } catch (error) {
+        if (!isFull(error) || this.#idle.length === 0) throw error
+        this.#learnCap()
+        await this.#closeOne()
+      } finally {
+        this.#opening--
+      }
+    }
+  }
+
   /** Takes back a session that was acquired and not used. */
   giveBack(session: Session): void {
-    if (session.alive) this.#offer(session)
+    if (!session.alive) return session.destroy()
+    this.#busy--
+    this.#offer(session)
   }
 
   /** Try again at once: somebody has reason to believe that it works now. */
   retryNow(): void {
     this.#notBeforeMs = 0
     this.refill()
+  }
+
+  /** Opens what is missing. Worth calling when a change has just been sent: until the next one there is time. */
+  refill(): void {
+    if (this.#abort.signal.aborted) return
+    const nowMs = Date.now()
+    if (nowMs < this.#notBeforeMs) {
+      this.#timer ??= setTimeout(() => {
+        this.#timer = undefined
+        this.refill()
+      }, this.#notBeforeMs - nowMs)
+      return
+    }
+    // After a failure one attempt tells whether the next is worth while.
+    const most = this.#failures > 0 ? 1 : OPENING_MAX
+    const wanted = Math.max(this.size, this.#waiting.length)
+    while (this.#opening < most && this.#idle.length + this.#opening < wanted && this.#total < this.#cap) this.#openOne()
   }
 
   /** Gives every session back. Waiting callers are rejected. */
@@ -78,14 +121,34 @@ export class SessionPool {
     await Promise.all(this.#idle.splice(0).map(({ session }) => session.close(this.source)))
   }
 
-  #startTicking(): void {
-    this.#ticker ??= setInterval(() => this.#tend(), TICK_MS).unref()
+  get #total(): number {
+    return this.#idle.length + this.#opening + this.#busy
+  }
+
+  /** Its place at the daemon is free again when the daemon has closed the connection. */
+  #handOut(session: Session): void {
+    this.#busy++
+    if (session.counted) return
+    session.counted = true
+    session.onClosed(() => {
+      const at = this.#idle.findIndex((one) => one.session === session)
+      if (at >= 0) this.#idle.splice(at, 1)
+      else this.#busy--
+      if (this.#total < this.#cap) this.#refillIn(REFILL_MS)
+    })
+  }
+
+  async #closeOne(): Promise<void> {
+    const one = this.#idle.shift()
+    if (one === undefined) return
+    const closed = new Promise<void>((resolve) => one.session.onClosed(resolve))
+    await one.session.close(this.source)
+    await closed
   }
 
   /** Once a second: idle sessions are kept alive, dead ones replaced, old ones given back. */
   #tend(): void {
     const nowMs = Date.now()
-    if (this.#limit < this.size && nowMs >= this.#raiseAtMs) this.#raise(nowMs)
     for (let i = this.#idle.length - 1; i >= 0; i--) {
       const one = this.#idle[i]
       if (!one.session.alive) this.#idle.splice(i, 1)
@@ -107,62 +170,52 @@ export class SessionPool {
     }, ms)
   }
 
-  #raise(nowMs: number): void {
-    this.#limit++
-    this.#raiseAtMs = nowMs + RAISE_MS
-  }
-
-  /** Opens what is missing. Worth calling when a change has just been sent: until the next one there is time. */
-  refill(): void {
-    if (this.#abort.signal.aborted) return
-    const nowMs = Date.now()
-    if (nowMs < this.#notBeforeMs) {
-      this.#timer ??= setTimeout(() => {
-        this.#timer = undefined
-        this.refill()
-      }, this.#notBeforeMs - nowMs)
-      return
-    }
-    // After a failure one attempt tells whether the next is worth while.
-    const most = this.#failures > 0 ? 1 : OPENING_MAX
-    const wanted = Math.max(this.#limit, this.#waiting.length)
-    while (this.#opening < most && this.#idle.length + this.#opening < wanted) this.#openOne()
-  }
-
   #openOne(): void {
     this.#opening++
     this.open(this.#abort.signal).then(
-      (session) => this.#opened(session),
-      (error: Error) => this.#failed(error),
+      (session) => {
+        this.#opening--
+        this.#failures = 0
+        this.#notBeforeMs = 0
+        this.#offer(session)
+        this.refill()
+      },
+      (error: Error) => {
+        this.#opening--
+        this.#failed(error)
+      },
     )
-  }
-
-  #opened(session: Session): void {
-    this.#opening--
-    this.#failures = 0
-    this.#notBeforeMs = 0
-    this.#offer(session)
-    this.refill()
   }
 
   #offer(session: Session): void {
     if (this.#abort.signal.aborted) return void session.close(this.source)
     const waiting = this.#waiting.shift()
-    if (waiting !== undefined) waiting.resolve(session)
-    else this.#idle.push({ session, spokeMs: Date.now() })
+    if (waiting === undefined) this.#idle.push({ session, spokeMs: Date.now() })
+    else {
+      this.#handOut(session)
+      waiting.resolve(session)
+    }
   }
 
   #failed(error: Error): void {
-    this.#opening--
+    if (isFull(error) && this.#idle.length + this.#busy > 0) {
+      this.#learnCap()
+      return // whoever waits gets the next place that becomes free
+    }
+    if (!isFull(error)) this.#cap = Number.POSITIVE_INFINITY // it may be another daemon when it is back
     this.#failures++
     const pauseMs = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(this.#failures - 1, 10))
     this.#notBeforeMs = Date.now() + pauseMs * (0.75 + Math.random() / 2)
-    if (error instanceof RemoteError && error.reason === 'max-connections') {
-      // Others want the daemon's slots as well: be content with what we have, and ask for more only much later.
-      this.#limit = Math.max(1, this.#idle.length)
-      this.#raiseAtMs = Date.now() + RAISE_MS
-    }
     if (this.#opening === 0) for (const { reject } of this.#waiting.splice(0)) reject(error)
     this.refill()
   }
+
+  /** The daemon has no more places: be content with what we have, and leave one of them to others. */
+  #learnCap(): void {
+    const have = this.#idle.length + this.#busy
+    this.#cap = Math.max(1, Math.min(this.#cap, have > 1 ? have - 1 : have))
+    if (this.#total > this.#cap && this.#idle.length > 0) void this.#closeOne()
+  }
 }
+
+const isFull = (error: unknown) => error instanceof RemoteError && error.reason === 'max-connections'

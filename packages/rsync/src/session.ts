@@ -78,6 +78,8 @@ export interface TransferOptions {
  */
 export class Session {
   readonly openedMs = Date.now()
+  /** Whether a pool follows its end. */
+  counted = false
 
   private constructor(
     readonly options: SessionOptions,
@@ -139,6 +141,13 @@ export class Session {
     return this.agreement.protocol >= 31 ? Math.min(20_000, this.options.timeoutMs / 3) : 2_000
   }
 
+  /** Calls `listener` when the connection is closed for good, or is already. */
+  onClosed(listener: () => void): void {
+    const { socket } = this.channel
+    if (socket.closed) listener()
+    else socket.once('close', listener)
+  }
+
   keepAlive(): void {
     this.channel.sendEmptyFrame()
   }
@@ -174,7 +183,7 @@ export class Session {
 
   /** Gives an unused session back with an empty list, so that the daemon's log stays clean. */
   async close(source: SourceTree): Promise<void> {
-    if (!this.channel.alive) return
+    if (!this.channel.alive) return this.destroy()
     await this.transfer({ source, entries: [], ioError: true }).catch(() => undefined)
   }
 

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { ancestors, compareEntries, type FileEntry, FileError, type Filter, type Found, isDirectory, missing, parent, type RawPath, type SourceTree } from '@syncline/rsync'
+import { ancestors, compareEntries, type FileEntry, FileError, type Filter, type Found, isDirectory, isRegular, missing, parent, type RawPath, type SourceTree } from '@syncline/rsync'
 import type { Mark } from './dirty.js'
 import type { LinkIndex } from './links.js'
 
@@ -16,6 +16,8 @@ export interface Batch {
   missing: number
   /** Directories whose listing will delete what could not be deleted by name. */
   levels: Set<RawPath>
+  /** Files that are too large to go along with others; they are not listed. */
+  large: RawPath[]
 }
 
 export interface BatchOptions {
@@ -24,6 +26,8 @@ export interface BatchOptions {
   links: LinkIndex
   /** Whether what is missing here shall be deleted there, and how: by name, or later by listing its directory. */
   deletion: 'none' | 'by-name' | 'by-listing'
+  /** A marked file from this size on is left to a session of its own. */
+  largeBytes: number
 }
 
 /** Looks at every marked path: what is there is listed, what is not is listed as missing. Slices its work. */
@@ -37,6 +41,7 @@ class BatchBuilder {
   readonly #linked: Found[] = []
   readonly #failed: FileError[] = []
   readonly #levels = new Set<RawPath>()
+  readonly #large: RawPath[] = []
   #missing = 0
   #sliceStart = performance.now()
 
@@ -59,7 +64,7 @@ class BatchBuilder {
     if (!inOrder(entries)) entries.sort(compareEntries)
     const parents = new Set<RawPath>()
     for (const path of this.#entries.keys()) if (!this.#wanted.has(path)) parents.add(path)
-    return { entries, parents, failed: this.#failed, missing: this.#missing, levels: this.#levels }
+    return { entries, parents, failed: this.#failed, missing: this.#missing, levels: this.#levels, large: this.#large }
   }
 
   async #add(mark: Mark): Promise<void> {
@@ -67,6 +72,7 @@ class BatchBuilder {
     const found = source.look(mark.path)
     if (filter.hides(mark.path, found === null ? false : isDirectory(found.stat.mode))) return
     if (found === null) return this.#addMissing(this.#highestMissing(mark.path))
+    if (isRegular(found.stat.mode) && found.stat.size >= this.options.largeBytes) return void this.#large.push(mark.path)
     this.#list(found)
     if (!isDirectory(found.stat.mode) || mark.scope === 'entry') return
     if (mark.scope === 'tree') await this.#addTree(found)

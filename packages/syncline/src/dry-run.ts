@@ -7,6 +7,7 @@ import type { MirrorOptions } from './mirror.js'
 /** Prints what a full sync would do to each target, as `rsync -ni` does, and changes nothing. */
 export async function dryRun(options: MirrorOptions): Promise<void> {
   const source = new SourceTree(options.source)
+  source.enter()
   const filter = new Filter(options.rules)
   const everything: Mark = { path: '' as Mark['path'], scope: 'tree', quick: true, content: true, large: false, sinceMs: 0, dueMs: 0, attempts: 0, reason: null }
   for (const { destination, credentials } of options.targets) {
@@ -14,7 +15,7 @@ export async function dryRun(options: MirrorOptions): Promise<void> {
       remote: destination.remote, credentials, ignoreTimes: false, delete: options.delete, rules: filter.rules,
       numericIds: true, compress: options.compress, dryRun: true, timeoutMs: options.timeoutMs,
     })
-    const batch = await buildBatch([everything], { source, filter, links: new LinkIndex(source, filter), deletion: options.delete ? 'by-name' : 'none' })
+    const batch = await buildBatch([everything], { source, filter, links: new LinkIndex(source, filter), deletion: options.delete ? 'by-name' : 'none', largeBytes: Number.POSITIVE_INFINITY })
     if (options.targets.length > 1) console.log(`${destination.name}:`)
     const report = await session.transfer({
       source,
@@ -25,7 +26,7 @@ export async function dryRun(options: MirrorOptions): Promise<void> {
     })
     for (const error of [...batch.failed.map((failed) => failed.message), ...report.errors]) console.error(`syncline: ${error}`)
   }
-  source.close()
+  source.leave()
 }
 
 const REPORTS: [flag: number, letter: string][] = [

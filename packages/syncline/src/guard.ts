@@ -1,42 +1,52 @@
 import { opendirSync, type Dir } from 'node:fs'
-import { type Filter, printable, type RawPath, type SourceTree, type Stat, statPath, toBytes } from '@syncline/rsync'
+import { type Filter, printable, type RawPath, type SourceTree, toBytes } from '@syncline/rsync'
 import { HaltError } from './errors.js'
 
 /** Watches over the source's root: a backup is never wiped because a mount was missing. */
 export class RootGuard {
-  #identity: string
+  #identity = ''
 
+  /** Throws when the source is not a directory that can be opened. */
   constructor(
-    readonly root: RawPath,
     readonly source: SourceTree,
     readonly filter: Filter,
   ) {
-    this.#identity = identity(source.rootStat())
+    this.accept()
   }
 
-  /** Throws HaltError when the root's path no longer leads to the directory that is watched. */
+  /** Throws HaltError when the root's path does not lead to the directory that is watched. */
   checkPresent(): void {
-    let stat: Stat
+    const name = printable(this.source.path)
+    let now: string
     try {
-      stat = statPath(this.root)
+      now = this.#look()
     } catch (error) {
-      throw new HaltError(`the source ${printable(this.root)} is gone (${(error as Error).message}): put it back, then run "syncline resume"`)
+      throw new HaltError(`the source ${name} is gone (${(error as Error).message}): the target keeps what it has. Put the source back, then run "syncline resume"`)
     }
-    if (identity(stat) === this.#identity) return
-    throw new HaltError(`the source ${printable(this.root)} is not the directory it was (replaced, or another filesystem is mounted there): make sure that it is right, then run "syncline resume"`)
+    if (now === this.#identity) return
+    throw new HaltError(`the source ${name} is not the directory it was (replaced, unmounted, or another filesystem is mounted there): the target keeps what it has. Make sure that it is right, then run "syncline resume"`)
   }
 
   /** Somebody has looked at what is at the root's path now, and it is right. Throws when there is nothing. */
   accept(): void {
-    this.source.reopen(this.root)
-    this.#identity = identity(this.source.rootStat())
+    this.#identity = this.#look()
+  }
+
+  #look(): string {
+    this.source.enter()
+    try {
+      const { dev, ino } = this.source.rootStat()
+      return `${dev}:${ino}`
+    } finally {
+      this.source.leave()
+    }
   }
 
   /** Whether nothing is left of the source but what the filter hides. */
   isEmpty(): boolean {
     let dir: Dir
     try {
-      dir = opendirSync(toBytes(this.root), { encoding: 'latin1' as BufferEncoding, bufferSize: 8 })
+      dir = opendirSync(toBytes(this.source.path), { encoding: 'latin1' as BufferEncoding, bufferSize: 8 })
     } catch {
       return true
     }
@@ -50,5 +60,3 @@ export class RootGuard {
     }
   }
 }
-
-const identity = (stat: Stat) => `${stat.dev}:${stat.ino}`

@@ -35,7 +35,10 @@ export class LinkIndex {
     const incomplete = found.filter((one) => !this.#isComplete(one))
     if (incomplete.length > 0) {
       await this.#search()
-      for (const { entry, stat } of incomplete) this.#groups.get(entry.linkGroup)!.searchedFor = stat.nlink
+      for (const { entry, stat } of incomplete) {
+        const group = this.#groups.get(entry.linkGroup) // gone when all its names went meanwhile
+        if (group !== undefined) group.searchedFor = stat.nlink
+      }
     }
     const seen = new Map<RawPath, Found>()
     for (const { entry } of found) for (const one of this.#verify(entry.linkGroup)) seen.set(one.entry.path, one)
@@ -43,8 +46,8 @@ export class LinkIndex {
   }
 
   #isComplete({ entry, stat }: Found): boolean {
-    const group = this.#groups.get(entry.linkGroup)!
-    return group.searchedFor === stat.nlink || this.#verify(entry.linkGroup).length >= stat.nlink
+    const known = this.#verify(entry.linkGroup).length
+    return known >= stat.nlink || this.#groups.get(entry.linkGroup)?.searchedFor === stat.nlink
   }
 
   /** The names that still are this file; the others are forgotten. */

@@ -1,5 +1,5 @@
 import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
-import { Filter, type FilterRule, type Pace, printable, type RawPath, SourceTree, SystemError } from '@syncline/rsync'
+import { Filter, type FilterRule, type Pace, printable, type RawPath, SourceTree } from '@syncline/rsync'
 import type { Credentials } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import type { Destination } from './destination.js'
@@ -12,7 +12,6 @@ import { Target, type TargetStatus } from './target.js'
 /** A file that is being written is looked at when it is closed, or when nothing was written for this long. */
 const SETTLE_MS = 2_000
 const STOP_GRACE_MS = 30_000
-const ROOT = '' as RawPath
 
 export interface MirrorOptions {
   source: RawPath
@@ -56,9 +55,9 @@ export class Mirror {
     onMirroring: (target: Target) => void,
     readonly onFatal: (error: Error) => void,
   ) {
-    this.#source = openSource(options.source)
+    this.#source = new SourceTree(options.source)
     this.#filter = new Filter(options.rules)
-    this.#guard = new RootGuard(options.source, this.#source, this.#filter)
+    this.#guard = guardOf(this.#source, this.#filter)
     const links = new LinkIndex(this.#source, this.#filter)
     const context = { source: this.#source, filter: this.#filter, links, guard: this.#guard, journal, log, onMirroring }
     const { delete: delete_, compress, pace, sessions, timeoutMs } = options
@@ -111,7 +110,6 @@ export class Mirror {
     await this.#watcher?.close()
     await Promise.all(this.targets.map((target) => target.stop(STOP_GRACE_MS)))
     await this.journal.close()
-    this.#source.close()
   }
 
   #mark(hints: readonly Hint[]): void {
@@ -146,21 +144,21 @@ export class Mirror {
   #rootChanged(state: 'gone' | 'unmounted' | 'replaced' | 'back'): void {
     const source = printable(this.options.source)
     if (state === 'back') return this.log.warn(`the source ${source} is there again; if it is right, run "syncline resume"`)
-    const what = { gone: 'is gone', unmounted: 'was unmounted', replaced: 'is not the directory it was (replaced, or another filesystem is mounted there)' }[state]
-    const reason = `the source ${source} ${what}: the target keeps what it has. Put it back, then run "syncline resume"`
-    for (const target of this.targets) target.halt(reason)
+    try {
+      this.#guard.checkPresent()
+    } catch (error) {
+      for (const target of this.targets) target.halt((error as Error).message)
+    }
+    // Otherwise somebody has resumed already, and the watcher only now comes to the directory that was accepted.
   }
 }
 
 const raw = (path: WatchedPath) => path as string as RawPath
 
-function openSource(path: RawPath): SourceTree {
+function guardOf(source: SourceTree, filter: Filter): RootGuard {
   try {
-    const source = new SourceTree(path)
-    source.list(ROOT, () => false, () => undefined)
-    return source
+    return new RootGuard(source, filter)
   } catch (error) {
-    const text = error instanceof SystemError && error.code === 'ENOENT' ? 'there is no such directory' : (error as Error).message
-    throw new ConfigError(`SRC "${printable(path)}": ${text}; name the directory that is to be mirrored`, 3)
+    throw new ConfigError(`SRC "${printable(source.path)}": ${(error as Error).message}; name a directory that can be read`, 3)
   }
 }

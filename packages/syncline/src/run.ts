@@ -93,16 +93,11 @@ function stateOutside(source: string, stateDir: string): void {
  * someone must mend now; beside others it is shown and retried, because one target must not stop the rest.
  */
 async function probeAll(mirror: Mirror, log: { warn(line: string): void }): Promise<void> {
-  const refusals: RemoteError[] = []
-  await Promise.all(
-    mirror.targets.map((target) =>
-      target.probe().catch((error: Error) => {
-        if (error instanceof RemoteError && error.permanent) refusals.push(error)
-        log.warn(`${target.name}: ${error.message}`)
-      }),
-    ),
-  )
-  if (refusals.length === mirror.targets.length) throw refusals[0]
+  const problems: [target: string, error: Error][] = []
+  await Promise.all(mirror.targets.map((target) => target.probe().catch((error: Error) => problems.push([target.name, error]))))
+  const refused = (error: Error) => error instanceof RemoteError && error.permanent
+  if (problems.length === mirror.targets.length && problems.every(([, error]) => refused(error))) throw problems[0][1]
+  for (const [target, error] of problems) log.warn(`${target}: ${error.message}; trying again`)
 }
 
 /** SIGTERM and SIGINT end in peace, a second one at once; SIGHUP reopens the log. */

@@ -3,7 +3,9 @@ import {
   type Credentials,
   type FileEntry,
   type Filter,
+  isRegular,
   type Pace,
+  parent,
   printable,
   ProtocolError,
   type RawPath,
@@ -30,6 +32,7 @@ const LARGE_BATCH_MAX = 16
 /** Single paths that fail one after the other before we take it for the target's trouble and not theirs. */
 const ISOLATE_MAX = 32
 const LOST_MAX = 3
+const SWEEP_MAX = 1_000
 
 export type TargetState = 'connecting' | 'full-sync' | 'mirroring' | 'backing-off' | 'refused' | 'halted'
 
@@ -327,43 +330,65 @@ export class Target {
 
   async #sendOnce(lane: Lane, marks: readonly Mark[]): Promise<Outcome> {
     const { source, filter, links, guard, log } = this.context
-    const quick = marks[0].quick
-    const session = quick ? await this.#open({ ignoreTimes: false }, this.#abort.signal) : await this.#pool.acquire()
+    const { quick } = marks[0]
+    const session = quick ? await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false }, signal)) : await this.#pool.acquire()
     if (this.#state !== 'halted') this.#setState(this.#announced ? 'mirroring' : 'full-sync')
     lane.order = ++this.#order
-    let batch: Batch
+    let used = false
     try {
       guard.checkPresent()
-      const deletion = !this.options.delete ? 'none' : session.deletesMissing ? 'by-name' : 'by-listing'
-      batch = await buildBatch(marks, { source, filter, links, deletion })
-      lane.batch = batch
-      if (this.options.delete && deletesAtTop(batch)) await this.#checkFilled(batch)
-      if (this.#state === 'halted') throw new HaltError(this.#reason ?? 'halted')
-    } catch (error) {
-      if (quick) await session.close(source)
-      else this.#pool.giveBack(session)
-      throw error
+      source.enter()
+      try {
+        const deletion = !this.options.delete ? 'none' : session.deletesMissing ? 'by-name' : 'by-listing'
+        const largeBytes = lane.kind === 'small' ? LARGE_BYTES : Number.POSITIVE_INFINITY
+        const batch = await buildBatch(marks, { source, filter, links, deletion, largeBytes })
+        lane.batch = batch
+        for (const path of batch.large) this.mark({ path, large: true })
+        if (batch.large.length === marks.length) return NOTHING
+        if (this.options.delete && deletesAtTop(batch)) await this.#checkFilled(batch)
+        if (this.#state === 'halted') throw new HaltError(this.#reason ?? 'halted')
+        used = true
+        const coarse = quick && !session.comparesNanoseconds
+        const report = await this.#transfer(session, batch, lane.kind === 'small' || quick)
+        if (log.isLevelEnabled('debug')) log.debug({ target: this.name, names: batch.entries.length, sent: report.sent, deleted: report.deleted }, 'batch done')
+        this.#noteProgress(batch, report, coarse, marks)
+        return outcomeOf(batch, report)
+      } finally {
+        source.leave()
+      }
+    } finally {
+      if (!used && quick) await session.close(source)
+      else if (!used) this.#pool.giveBack(session)
     }
-    const deferLarge = marks.length > 1 || marks[0].scope !== 'entry'
-    let report: TransferReport
+  }
+
+  async #transfer(session: Session, batch: Batch, deferLarge: boolean): Promise<TransferReport> {
     try {
-      report = await session.transfer({
-        source,
+      const report = await session.transfer({
+        source: this.context.source,
         entries: batch.entries,
         ioError: batch.failed.length > 0,
-        defer: (entry) => deferLarge && lane.kind === 'small' ? entry.size >= LARGE_BYTES : quick && entry.size >= LARGE_BYTES,
+        defer: (entry) => deferLarge && entry.size >= LARGE_BYTES,
         signal: this.#abort.signal,
       })
+      this.#sent += report.sent
+      this.#deleted += report.deleted
+      this.#bytesWritten += report.bytesWritten
+      for (const line of report.notices) this.context.log.debug({ target: this.name }, line)
+      return report
     } catch (error) {
+      if (isConnectionLoss(error)) this.#sweep(batch)
       throw new InTransferError(error)
     }
-    this.#sent += report.sent
-    this.#deleted += report.deleted
-    this.#bytesWritten += report.bytesWritten
-    for (const line of report.notices) log.debug({ target: this.name }, line)
-    if (log.isLevelEnabled('debug')) log.debug({ target: this.name, names: batch.entries.length, sent: report.sent, deleted: report.deleted }, 'batch done')
-    this.#noteProgress(batch, report, quick && !session.comparesNanoseconds, marks)
-    return outcomeOf(batch, report)
+  }
+
+  /** A receiver that dies leaves its temporary files behind: list the directories that it worked in. */
+  #sweep(batch: Batch): void {
+    if (!this.options.delete || this.#stopping) return
+    const directories = new Set<RawPath>()
+    for (const entry of batch.entries) if (isRegular(entry.mode)) directories.add(parent(entry.path))
+    if (directories.size > SWEEP_MAX) this.mark({ path: ROOT, scope: 'tree', quick: true })
+    else for (const path of directories) this.mark({ path, scope: 'level', quick: true })
   }
 
   /** Throws HaltError when the source has become empty and the target would lose what it has. */
@@ -379,7 +404,7 @@ export class Target {
 
   /** Asks the daemon, without changing anything, whether it would delete something. */
   async #holdsMore(batch: Batch): Promise<boolean> {
-    const session = await this.#open({ ignoreTimes: false, dryRun: true }, this.#abort.signal)
+    const session = await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false, dryRun: true }, signal))
     const report = await session.transfer({ source: this.context.source, entries: batch.entries, signal: this.#abort.signal })
     return report.deleted > 0
   }
@@ -391,7 +416,8 @@ export class Target {
       this.mark({ path, large: true })
     }
     for (const path of batch.levels) this.mark({ path, scope: 'level', quick: true })
-    for (const path of report.changed) this.mark({ path, settleMs: 0 })
+    for (const path of report.changed) this.mark({ path })
+    for (const error of report.failed) if (!error.vanished) this.#fail(error.path as RawPath, error.message, marks)
     // A daemon that compares whole seconds cannot see a change within one; what changed lately is sent by name.
     const sinceMs = Math.min(...marks.map((mark) => mark.sinceMs))
     if (coarse && this.#announced) {
@@ -415,6 +441,16 @@ export class Target {
     if (mark.attempts === 0) this.context.log.warn({ target: this.name }, `${printable(mark.path) || '.'}: ${reason}; it will be tried again until it succeeds`)
     // A tree that failed in part is compared the next time, not sent whole again.
     this.#dirty.putBackFailed({ ...mark, quick: mark.quick || mark.scope !== 'entry' }, reason, Date.now())
+  }
+
+  /** A file that was listed could not be read: it alone is owed, whatever mark led to it. */
+  #fail(path: RawPath, reason: string, marks: readonly Mark[]): void {
+    const attempts = marks.find((mark) => mark.path === path)?.attempts ?? 0
+    this.#lastError = reason
+    if (attempts === 0) this.context.log.warn({ target: this.name }, `${reason}; it will be tried again until it succeeds`)
+    const nowMs = Date.now()
+    this.#dirty.putBackFailed({ path, scope: 'entry', quick: false, content: true, large: false, sinceMs: nowMs, dueMs: nowMs, attempts, reason }, reason, nowMs)
+    this.context.journal.owed(this.name, path, false)
   }
 
   /** The session as a whole failed: wait, say so, and go on when it is worth it. */
@@ -512,7 +548,7 @@ class InTransferError extends Error {
 interface Outcome {
   /** The receiver's, which name no path that we could trust. */
   errors: string[]
-  /** Ours, by path. */
+  /** What we could not look at, by path: a directory above is not done until it can be. */
   failed: Map<RawPath, string>
   /** Gone between look and read: to be looked at again. */
   again: RawPath[]
@@ -520,13 +556,13 @@ interface Outcome {
   died: boolean
 }
 
+const NOTHING: Outcome = { errors: [], failed: new Map(), again: [], died: false }
+
 function outcomeOf(batch: Batch, report: TransferReport): Outcome {
   const failed = new Map<RawPath, string>()
   const again: RawPath[] = []
-  for (const error of [...batch.failed, ...report.failed]) {
-    if (error.vanished) again.push(error.path as RawPath)
-    else failed.set(error.path as RawPath, error.message)
-  }
+  for (const error of batch.failed) failed.set(error.path as RawPath, error.message)
+  for (const error of report.failed) if (error.vanished) again.push(error.path as RawPath)
   return { errors: report.errors, failed, again, died: false }
 }
 

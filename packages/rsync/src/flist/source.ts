@@ -16,28 +16,26 @@ export interface Found {
 
 /**
  * The tree that is sent. Every look-up starts at one descriptor and follows no symlink on the way, so that nobody who
- * can write below the root can make us read outside it.
+ * can write below the root can make us read outside it. The descriptor is held only between `enter` and `leave`: a
+ * filesystem on which nothing is going on can be unmounted.
  */
 export class SourceTree {
-  #root: number
+  #root = -1
+  #users = 0
 
-  /** Throws SystemError when `root` is not a directory that can be opened. */
-  constructor(root: RawPath) {
-    this.#root = openDirectory(root)
+  constructor(readonly path: RawPath) {}
+
+  /** Opens the root, or shares the open one. Throws SystemError when it is not a directory that can be opened. */
+  enter(): void {
+    if (this.#users === 0) this.#root = openDirectory(this.path)
+    this.#users++
   }
 
-  close(): void {
-    close(this.#root)
+  leave(): void {
+    if (--this.#users === 0) close(this.#root)
   }
 
-  /** Goes on with whatever directory is at `root` now. The old one is kept when there is none. */
-  reopen(root: RawPath): void {
-    const opened = openDirectory(root)
-    close(this.#root)
-    this.#root = opened
-  }
-
-  /** Stat of the root itself as it was opened, whatever its path leads to by now. */
+  /** Stat of the root as it was entered, whatever its path leads to by now. */
   rootStat(): Stat {
     return statAt(this.#root, '')
   }
