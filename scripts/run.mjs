@@ -1,8 +1,8 @@
 // What `npm start`, `npm test`, `npm run bench` and `npm run build` run. Plain JavaScript on Node alone: on a fresh
 // clone nothing else exists yet, so this installs and builds whatever is missing or stale first.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -22,7 +22,12 @@ switch (command) {
     install()
     build()
     if (args.length === 0) need({ rsync: 'rsync' })
-    run('node', [join('packages/syncline/dist/src', args.length === 0 ? 'demo.js' : 'main.js'), ...args], { INIT_CWD: undefined }, startDirectory())
+    run(
+      'node',
+      [join('packages/syncline/dist/src', args.length === 0 ? 'demo.js' : 'main.js'), ...args],
+      { INIT_CWD: undefined },
+      startDirectory(),
+    )
     break
   case 'test':
     install()
@@ -57,15 +62,30 @@ function build() {
   const sources = ['packages', 'test', 'bench'].flatMap((dir) => walk(join(root, dir)))
   stale('build', [...sources, join(root, 'tsconfig.base.json')], join(root, 'packages/syncline/dist'), () => {
     mkdirSync(join(root, 'packages/rsync/dist/src/delta'), { recursive: true })
-    run('npx', ['asc', 'packages/rsync/src/delta/search.as.ts', '--outFile', 'packages/rsync/dist/src/delta/search.wasm',
-      '-O3', '--noAssert', '--runtime', 'stub', '--enable', 'simd', '--initialMemory', '2', '--exportRuntime=false'])
+    run('npx', [
+      'asc',
+      'packages/rsync/src/delta/search.as.ts',
+      '--outFile',
+      'packages/rsync/dist/src/delta/search.wasm',
+      '-O3',
+      '--noAssert',
+      '--runtime',
+      'stub',
+      '--enable',
+      'simd',
+      '--initialMemory',
+      '2',
+      '--exportRuntime=false',
+    ])
     run('npx', ['tsc', '-b'])
   })
 }
 
 /** Debian packages that the tests talk to; as root they are installed, otherwise the user is told. */
 function need(programs) {
-  const missing = Object.entries(programs).filter(([program]) => spawnSync('sh', ['-c', 'command -v -- "$1"', 'sh', program]).status !== 0)
+  const missing = Object.entries(programs).filter(
+    ([program]) => spawnSync('sh', ['-c', 'command -v -- "$1"', 'sh', program]).status !== 0,
+  )
   if (missing.length === 0) return
   const names = missing.map(([, debian]) => debian)
   const apt = process.getuid() === 0 && spawnSync('sh', ['-c', 'command -v apt-get']).status === 0
@@ -88,7 +108,10 @@ function stale(name, inputs, product, make) {
 }
 
 function packageFiles() {
-  return [join(root, 'package.json'), ...readdirSync(join(root, 'packages')).map((name) => join(root, 'packages', name, 'package.json'))]
+  return [
+    join(root, 'package.json'),
+    ...readdirSync(join(root, 'packages')).map((name) => join(root, 'packages', name, 'package.json')),
+  ]
 }
 
 function walk(dir) {
@@ -117,7 +140,9 @@ function testFiles() {
 
 function run(program, parameters, env = {}, cwd = root) {
   const path = program === 'node' ? process.execPath : program
-  const resolved = parameters.map((p) => (program === 'node' && cwd !== root && p.endsWith('.js') && existsSync(join(root, p)) ? join(root, p) : p))
+  const resolved = parameters.map((p) =>
+    program === 'node' && cwd !== root && p.endsWith('.js') && existsSync(join(root, p)) ? join(root, p) : p,
+  )
   const result = spawnSync(path, resolved, { cwd, stdio: 'inherit', env: { ...process.env, ...env } })
   if (result.error) fail(`${program}: ${result.error.message}`)
   if (result.status !== 0) process.exit(result.status ?? 1)

@@ -5,9 +5,9 @@ export type Hint =
   /**
    * This name was created complete (a symbolic link, a further hard link, a device, a fifo, a socket), deleted, closed after
    * writing, moved here or away, or, with `attribOnly`, only its attributes changed. `movedFrom` on the MOVED_TO side of
-   * a move pair inside the tree. For a directory: it left, or its attributes changed; arrivals are 'tree'.
+   * a move pair inside the tree. `closed`: all that happened is that it was closed after writing. For a directory: it left, or its attributes changed; arrivals are 'tree'.
    */
-  | { kind: 'entry'; path: RawPath; isDir: boolean; movedFrom?: RawPath; attribOnly?: true }
+  | { kind: 'entry'; path: RawPath; isDir: boolean; movedFrom?: RawPath; attribOnly?: true; closed?: true }
   /** A file was created or modified and not closed yet. Not every way to make a file ends in a close: see the README. */
   | { kind: 'writing'; path: RawPath }
   /**
@@ -43,7 +43,7 @@ function isSame(a: Hint, b: Hint): boolean {
     return a.kind === b.kind && 'state' in a && 'state' in b && a.state === b.state
   if (a.kind !== b.kind || a.path !== b.path) return false
   if (a.kind === 'entry' && b.kind === 'entry') {
-    return a.isDir === b.isDir && a.movedFrom === b.movedFrom && a.attribOnly === b.attribOnly
+    return a.isDir === b.isDir && a.movedFrom === b.movedFrom && a.attribOnly === b.attribOnly && a.closed === b.closed
   }
   if (a.kind === 'tree' && b.kind === 'tree') return a.movedFrom === b.movedFrom && a.overflow === b.overflow
   return true

@@ -230,6 +230,7 @@ export class WatchedTree implements ScanTree {
       isDir,
       ...(movedFrom !== undefined && { movedFrom }),
       ...(mask & IN.ATTRIB && { attribOnly: true }),
+      ...(mask & IN.CLOSE_WRITE && { closed: true }),
     })
   }
 

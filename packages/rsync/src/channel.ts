@@ -1,5 +1,5 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Socket } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ConnectError, ProtocolError, RemoteError, TimeoutError } from './errors.js'
 import { printable } from './raw-path.js'
 import { MSG, RERR } from './wire/constants.js'
@@ -11,6 +11,10 @@ const FLUSH_BYTES = 1 << 16
 const CONCAT_MAX = 1 << 14
 /** What a peer may have sent ahead of what we have worked on; beyond it we stop reading its socket. */
 const INPUT_MAX = 16 << 20
+/** What a piece of it takes beside its bytes; a peer may put each byte in a frame of its own. */
+const PIECE_COST = 256
+/** A shorter piece is copied, for it would keep alive all that was read with it. */
+const COPY_MAX = 1 << 14
 const TEXTS_MAX = 100
 const TURN_MS = 8
 
@@ -241,8 +245,8 @@ export class Channel {
 
   #queue(data: Buffer): void {
     if (data.length === 0) return
-    this.#chunks.push(data)
-    this.#queued += data.length
+    this.#chunks.push(data.length < COPY_MAX ? ownCopy(data) : data)
+    this.#queued += data.length + PIECE_COST
   }
 
   #message(tag: number, payload: Buffer): void {
@@ -309,9 +313,16 @@ export class Channel {
   #throwFailure(): void {
     if (this.#failure === undefined) return
     // What the daemon said before it went is worth more than that it went.
-    if (this.#failure instanceof ConnectError && this.said.errors.length > 0) throw remoteFailure(this.said.errors, RERR.STREAMIO)
+    if (this.#failure instanceof ConnectError && this.said.errors.length > 0)
+      throw remoteFailure(this.said.errors, RERR.STREAMIO)
     throw this.#failure
   }
+}
+
+function ownCopy(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length)
+  bytes.copy(copy)
+  return copy
 }
 
 function keep(texts: string[], payload: Buffer): void {

@@ -1,5 +1,5 @@
 import { createHash, randomInt } from 'node:crypto'
-import { createMD4, createXXHash64, createXXHash128, createXXHash3, type IHasher } from 'hash-wasm'
+import { createMD4, createXXHash3, createXXHash64, createXXHash128, type IHasher } from 'hash-wasm'
 import { ProtocolError } from './errors.js'
 
 /** checksum.c valid_checksums_items: what we can compute, best first. */
@@ -60,15 +60,35 @@ export async function createSums(name: Checksum, seed: number, seedFirst: boolea
   const length = LENGTH[name]
   switch (name) {
     case 'xxh128':
-      return { file: littleEndian(await createXXHash128(0, 0)), block: littleEndian(await createXXHash128(low, high)), length }
+      return {
+        file: littleEndian(await createXXHash128(0, 0)),
+        block: littleEndian(await createXXHash128(low, high)),
+        length,
+      }
     case 'xxh3':
-      return { file: littleEndian(await createXXHash3(0, 0)), block: littleEndian(await createXXHash3(low, high)), length }
+      return {
+        file: littleEndian(await createXXHash3(0, 0)),
+        block: littleEndian(await createXXHash3(low, high)),
+        length,
+      }
     case 'xxh64':
-      return { file: littleEndian(await createXXHash64(0, 0)), block: littleEndian(await createXXHash64(low, high)), length }
+      return {
+        file: littleEndian(await createXXHash64(0, 0)),
+        block: littleEndian(await createXXHash64(low, high)),
+        length,
+      }
     case 'md5':
-      return { file: new Salted(new Md5()), block: new Salted(new Md5(), seedFirst ? salt : undefined, seedFirst ? undefined : salt), length }
+      return {
+        file: new Salted(new Md5()),
+        block: new Salted(new Md5(), seedFirst ? salt : undefined, seedFirst ? undefined : salt),
+        length,
+      }
     case 'md4':
-      return { file: new Salted(wasm(await createMD4())), block: new Salted(wasm(await createMD4()), undefined, salt), length }
+      return {
+        file: new Salted(wasm(await createMD4())),
+        block: new Salted(wasm(await createMD4()), undefined, salt),
+        length,
+      }
   }
 }
 

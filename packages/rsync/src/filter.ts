@@ -121,8 +121,18 @@ function classEnd(pattern: string, start: number): number {
 }
 
 const POSIX_CLASS: Record<string, string> = {
-  alnum: '0-9A-Za-z', alpha: 'A-Za-z', blank: ' \\t', cntrl: '\\x00-\\x1f\\x7f', digit: '0-9', graph: '!-~',
-  lower: 'a-z', print: ' -~', punct: '!-\\/:-@\\[-`{-~', space: ' \\t-\\r', upper: 'A-Z', xdigit: '0-9A-Fa-f',
+  alnum: '0-9A-Za-z',
+  alpha: 'A-Za-z',
+  blank: ' \\t',
+  cntrl: '\\x00-\\x1f\\x7f',
+  digit: '0-9',
+  graph: '!-~',
+  lower: 'a-z',
+  print: ' -~',
+  punct: '!-\\/:-@\\[-`{-~',
+  space: ' \\t-\\r',
+  upper: 'A-Z',
+  xdigit: '0-9A-Fa-f',
 }
 
 function characterClass(body: string): string {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { createMD4 } from 'hash-wasm'
 import type { Channel } from './channel.js'
-import { CHECKSUMS, checksumNamed, type Checksum } from './digest.js'
+import { CHECKSUMS, type Checksum, checksumNamed } from './digest.js'
 import { ConnectError, ProtocolError, RemoteError } from './errors.js'
 import { printable } from './raw-path.js'
 import { CF, PROTOCOL, RERR } from './wire/constants.js'
@@ -68,7 +68,11 @@ export async function handshake(channel: Channel, options: HandshakeOptions): Pr
   const greeting = await readGreeting(channel)
   const protocol = Math.min(offered, greeting.protocol)
   if (protocol < PROTOCOL.MIN) {
-    throw new RemoteError('refused', `the daemon speaks protocol ${greeting.protocol}; rsync 3.0 or newer (protocol 30) is needed`, RERR.PROTOCOL)
+    throw new RemoteError(
+      'refused',
+      `the daemon speaks protocol ${greeting.protocol}; rsync 3.0 or newer (protocol 30) is needed`,
+      RERR.PROTOCOL,
+    )
   }
   channel.out.latin1(`${options.module}\n`)
   await channel.flush()
@@ -87,7 +91,8 @@ export async function handshake(channel: Channel, options: HandshakeOptions): Pr
   await channel.flush()
   channel.mayWriteFrames = early
   const compatFlags = await channel.receive('compatibility flags', (c) => c.varint())
-  if (compatFlags & CF.INC_RECURSE) throw new ProtocolError('compatibility flags', 'incremental recursion, which was not offered')
+  if (compatFlags & CF.INC_RECURSE)
+    throw new ProtocolError('compatibility flags', 'incremental recursion, which was not offered')
   const negotiates = (compatFlags & CF.VARINT_FLIST_FLAGS) !== 0
   if (early && !negotiates) throw new ProtocolError('compatibility flags', 'a digest list without checksum negotiation')
   if (negotiates && !early) {
@@ -97,17 +102,33 @@ export async function handshake(channel: Channel, options: HandshakeOptions): Pr
   channel.mayWriteFrames = true
   if (!early && !negotiates) channel.sendEmptyFrame() // acknowledges the flags, so that the seed may follow
   const checksum = negotiates ? await choose(channel, 'checksum', checksums.split(' ')) : 'md5'
-  const compress = !options.compress ? null : negotiates ? await choose(channel, 'compression', ['zlibx', 'zlib']) : 'zlib'
+  const compress = !options.compress
+    ? null
+    : negotiates
+      ? await choose(channel, 'compression', ['zlibx', 'zlib'])
+      : 'zlib'
   const seed = await channel.receive('checksum seed', (c) => c.i32())
   channel.multiplex()
-  return { protocol, compatFlags, checksum: checksumNamed(checksum), compress: compress as Agreement['compress'], seed, greeting }
+  return {
+    protocol,
+    compatFlags,
+    checksum: checksumNamed(checksum),
+    compress: compress as Agreement['compress'],
+    seed,
+    greeting,
+  }
 }
 
 /** compat.c: each side lists what it can do, and the client's first that the server also lists is taken. */
 async function choose(channel: Channel, what: string, ours: string[]): Promise<string> {
   const theirs = (await channel.receive(`${what} list`, (c) => c.vstring(VSTRING_MAX))).toString('latin1').split(' ')
   const choice = ours.find((name) => theirs.includes(name))
-  if (choice === undefined) throw new RemoteError('refused', `no common ${what}: the daemon offers "${printable(theirs.join(' '))}"`, RERR.UNSUPPORTED)
+  if (choice === undefined)
+    throw new RemoteError(
+      'refused',
+      `no common ${what}: the daemon offers "${printable(theirs.join(' '))}"`,
+      RERR.UNSUPPORTED,
+    )
   return choice
 }
 
@@ -123,7 +144,11 @@ async function enterModule(channel: Channel, options: HandshakeOptions, greeting
     if (line.startsWith('@RSYNCD: AUTHREQD ')) {
       const challenge = line.slice('@RSYNCD: AUTHREQD '.length)
       if (options.credentials === undefined) {
-        throw new RemoteError('auth', `module ${options.module} wants a user and a password: give USER@ in DEST and --password-file or RSYNC_PASSWORD`, RERR.STARTCLIENT)
+        throw new RemoteError(
+          'auth',
+          `module ${options.module} wants a user and a password: give USER@ in DEST and --password-file or RSYNC_PASSWORD`,
+          RERR.STARTCLIENT,
+        )
       }
       channel.out.latin1(`${await authResponse(options.credentials, challenge, greeting.digests)}\n`)
       await channel.flush()
@@ -136,9 +161,14 @@ async function enterModule(channel: Channel, options: HandshakeOptions, greeting
 }
 
 /** authenticate.c auth_client(): `user base64(H(password challenge))`, H the first of our digests that they list. */
-export async function authResponse(credentials: Credentials, challenge: string, offered: string[] | null): Promise<string> {
+export async function authResponse(
+  credentials: Credentials,
+  challenge: string,
+  offered: string[] | null,
+): Promise<string> {
   const digest: AuthDigest | undefined = offered === null ? 'md5' : AUTH_DIGESTS.find((name) => offered.includes(name))
-  if (digest === undefined) throw new RemoteError('auth', `the daemon offers only unknown digests: ${offered?.join(' ')}`, RERR.UNSUPPORTED)
+  if (digest === undefined)
+    throw new RemoteError('auth', `the daemon offers only unknown digests: ${offered?.join(' ')}`, RERR.UNSUPPORTED)
   const text = Buffer.concat([Buffer.from(credentials.password), Buffer.from(challenge, 'latin1')])
   const hash = digest === 'md4' ? md4(text) : createHash(digest).update(text).digest()
   return `${Buffer.from(credentials.user).toString('latin1')} ${(await hash).toString('base64').replace(/=+$/, '')}`
@@ -154,7 +184,8 @@ function readLine(c: Cursor): string {
     const byte = c.u8()
     if (byte === 0x0a) return line.replace(/\r$/, '')
     line += String.fromCharCode(byte)
-    if (line.length > LINE_MAX) throw new ProtocolError('line', `longer than ${LINE_MAX} bytes; is this an rsync daemon?`)
+    if (line.length > LINE_MAX)
+      throw new ProtocolError('line', `longer than ${LINE_MAX} bytes; is this an rsync daemon?`)
   }
 }
 
@@ -167,4 +198,3 @@ export function daemonError(line: string): RemoteError {
   if (/max connections/.test(line)) return new RemoteError('max-connections', text, RERR.STARTCLIENT)
   return new RemoteError('failed', text, RERR.STARTCLIENT)
 }
-

@@ -108,7 +108,8 @@ export class SessionPool {
     // After a failure one attempt tells whether the next is worth while.
     const most = this.#failures > 0 ? 1 : OPENING_MAX
     const wanted = Math.max(this.size, this.#waiting.length)
-    while (this.#opening < most && this.#idle.length + this.#opening < wanted && this.#total < this.#cap) this.#openOne()
+    while (this.#opening < most && this.#idle.length + this.#opening < wanted && this.#total < this.#cap)
+      this.#openOne()
   }
 
   /** Gives every session back. Waiting callers are rejected. */

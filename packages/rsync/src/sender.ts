@@ -1,10 +1,10 @@
 import { readSync } from 'node:fs'
 import type { Channel } from './channel.js'
-import { type BlockSums, BlockSearch } from './delta/search.js'
+import { BlockSearch, type BlockSums } from './delta/search.js'
 import type { Sums } from './digest.js'
 import { FileError, ProtocolError } from './errors.js'
 import { type FileEntry, isRegular } from './flist/entry.js'
-import { type SourceTree, closeFile } from './flist/source.js'
+import { closeFile, type SourceTree } from './flist/source.js'
 import { statAt } from './kernel.js'
 import type { RawPath } from './raw-path.js'
 import { ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from './wire/constants.js'
@@ -40,6 +40,14 @@ export interface SenderOptions {
   onItem?: ((entry: FileEntry, iflags: number) => void) | undefined
   /** True for a file whose content shall not go with this list; the receiver is told that none will come. */
   defer?: ((entry: FileEntry) => boolean) | undefined
+  /** Send every regular file before it is asked for; see TransferOptions. */
+  ahead: boolean
+}
+
+const WHOLE_FILE: BlockSums = {
+  head: { count: 0, blockLength: 0, s2Length: 0, remainder: 0 },
+  weak: new Uint32Array(0),
+  strong: Buffer.alloc(0),
 }
 
 interface Request {
@@ -49,11 +57,34 @@ interface Request {
 }
 
 /** sender.c send_files(): answers the generator's requests, one file at a time, until both have nothing left. */
-export async function sendFiles(channel: Channel, source: SourceTree, entries: readonly FileEntry[], options: SenderOptions): Promise<SenderReport> {
+export async function sendFiles(
+  channel: Channel,
+  source: SourceTree,
+  entries: readonly FileEntry[],
+  options: SenderOptions,
+): Promise<SenderReport> {
   const report: SenderReport = { failed: [], changed: [], deferred: [], sent: 0, literalBytes: 0, matchedBytes: 0 }
   const input = new NdxCodec()
   const output = new NdxCodec()
   const { out } = channel
+  const answer = async (ndx: number, request: Request, blocks: BlockSums) => {
+    const head = () => {
+      output.encode(out, ndx)
+      encodeRequest(out, request)
+      encodeSumHead(out, blocks.head)
+    }
+    await answerOne(channel, source, entries[ndx], ndx, blocks, head, options, report)
+    const wait = channel.relieve()
+    if (wait !== undefined) await wait
+  }
+  const sentAhead = new Set<number>()
+  if (options.ahead) {
+    for (const [ndx, { mode }] of entries.entries()) {
+      if (!isRegular(mode)) continue
+      await answer(ndx, { iflags: ITEM.TRANSFER, basisType: -1, xname: null }, WHOLE_FILE)
+      sentAhead.add(ndx)
+    }
+  }
   for (let phase = 0; ; ) {
     const ndx = await channel.receive('file index', (c) => input.decode(c))
     if (ndx === NDX_DONE) {
@@ -75,15 +106,11 @@ export async function sendFiles(channel: Channel, source: SourceTree, entries: r
       continue
     }
     const blocks = await readSums(channel, options.sums.length)
-    if (!isRegular(entry.mode)) throw new ProtocolError('file index', `${ndx} is no regular file, yet its content is asked for`)
-    const answer = () => {
-      output.encode(out, ndx)
-      encodeRequest(out, request)
-      encodeSumHead(out, blocks.head)
-    }
-    await answerOne(channel, source, entry, ndx, blocks, answer, options, report)
-    const wait = channel.relieve()
-    if (wait !== undefined) await wait
+    if (!isRegular(entry.mode))
+      throw new ProtocolError('file index', `${ndx} is no regular file, yet its content is asked for`)
+    // The generator asks for what has gone ahead, too; when it asks in a later phase, that did not arrive well.
+    if (phase === 0 && sentAhead.delete(ndx)) continue
+    await answer(ndx, request, blocks)
   }
   output.encode(out, NDX_DONE)
   await finalGoodbye(channel, input, output, options.protocol)
@@ -232,7 +259,9 @@ async function readSums(channel: Channel, s2LengthMax: number): Promise<BlockSum
   let weak = new Uint32Array(Math.min(head.count, 4096))
   const strong: Buffer[] = []
   for (let have = 0; have < head.count; ) {
-    const bytes = await channel.receive('block sums', (c) => c.bytes(Math.min(head.count - have, Math.max(1, Math.floor(c.remaining / size))) * size))
+    const bytes = await channel.receive('block sums', (c) =>
+      c.bytes(Math.min(head.count - have, Math.max(1, Math.floor(c.remaining / size))) * size),
+    )
     const blocks = bytes.length / size
     if (have + blocks > weak.length) {
       const grown = new Uint32Array(Math.min(head.count, Math.max(weak.length * 2, have + blocks)))

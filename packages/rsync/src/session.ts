@@ -1,7 +1,7 @@
 import { connect as connectTcp, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Channel, type Said } from './channel.js'
-import { acquireSums, type Checksum, CHECKSUM_SEED, releaseSums, type Sums } from './digest.js'
+import { acquireSums, CHECKSUM_SEED, type Checksum, releaseSums, type Sums } from './digest.js'
 import { ConnectError, TimeoutError } from './errors.js'
 import { type FilterRule, ruleText } from './filter.js'
 import { encodeIdList, FlistEncoder, type FlistFormat } from './flist/codec.js'
@@ -11,7 +11,7 @@ import { type Agreement, type Credentials, type Greeting, handshake } from './ha
 import { groupName, userName } from './kernel.js'
 import type { Pace } from './pace.js'
 import { type SenderReport, sendFiles } from './sender.js'
-import { CF, DEFAULT_PORT } from './wire/constants.js'
+import { CF, DEFAULT_PORT, MSG } from './wire/constants.js'
 import { DeflatedTokens, PlainTokens } from './wire/token.js'
 
 const CONNECT_TIMEOUT_MS = 15_000
@@ -67,6 +67,12 @@ export interface TransferOptions {
   /** The list is not complete: nothing is deleted for not being listed. */
   ioError?: boolean
   defer?: (entry: FileEntry) => boolean
+  /**
+   * Send the content of every file at once instead of when it is asked for, which saves a round trip. Only where each
+   * is at the receiver a regular file or nothing at all, in a directory that is there: elsewhere the receiver may first
+   * have to remove something, and what it was sent with it.
+   */
+  ahead?: boolean
   onItem?: (entry: FileEntry, iflags: number) => void
   onDeleted?: (path: string, directory: boolean) => void
   signal?: AbortSignal
@@ -90,7 +96,11 @@ export class Session {
 
   static async open(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
     const socket = await connect(options.remote, signal)
-    const channel = new Channel(socket, options.timeoutMs, options.pace === undefined ? undefined : (bytes) => options.pace!.spend(bytes))
+    const channel = new Channel(
+      socket,
+      options.timeoutMs,
+      options.pace === undefined ? undefined : (bytes) => options.pace!.spend(bytes),
+    )
     const abort = () => channel.abort(new ConnectError('cancelled'))
     signal?.addEventListener('abort', abort)
     try {
@@ -104,7 +114,12 @@ export class Session {
         ...(options.motd === undefined ? {} : { motd: options.motd }),
       })
       const { checksum, seed, compatFlags } = agreement
-      return new Session(options, channel, agreement, await acquireSums(checksum, seed, (compatFlags & CF.CHKSUM_SEED_FIX) !== 0))
+      return new Session(
+        options,
+        channel,
+        agreement,
+        await acquireSums(checksum, seed, (compatFlags & CF.CHKSUM_SEED_FIX) !== 0),
+      )
     } catch (error) {
       channel.destroy()
       throw error
@@ -165,10 +180,12 @@ export class Session {
       const report = await sendFiles(channel, options.source, options.entries, {
         protocol,
         sums: this.sums,
-        tokens: () => (compress === null ? new PlainTokens(channel.out) : new DeflatedTokens(channel.out, COMPRESS_LEVEL)),
+        tokens: () =>
+          compress === null ? new PlainTokens(channel.out) : new DeflatedTokens(channel.out, COMPRESS_LEVEL),
         dryRun: this.options.dryRun,
         onItem: options.onItem,
         defer: options.defer,
+        ahead: options.ahead === true,
       })
       linger(channel.socket)
       return { ...report, ...summary(channel.said), bytesWritten: channel.bytesWritten, bytesRead: channel.bytesRead }
@@ -210,10 +227,12 @@ export class Session {
       const wait = channel.relieve()
       if (wait !== undefined) await wait
     }
+    if (ioError === true && !format.varintFlags && !format.safeFlist) {
+      // rsync 3.0: the end of a list cannot tell, so a message does, ahead of it.
+      channel.sendMessage(MSG.IO_ERROR, Buffer.from([1, 0, 0, 0]))
+    }
     encoder.end(ioError === true)
     if (!options.numericIds) sendNames(channel, entries)
-    const wait = channel.flush()
-    if (wait !== undefined) await wait
   }
 }
 
@@ -250,7 +269,13 @@ function serverArgs(options: SessionOptions, greeting: Greeting): string[] {
   const protocol = Math.min(greeting.protocol, options.protocol ?? greeting.protocol)
   const letters = `${options.dryRun ? 'n' : ''}logDtprH${options.ignoreTimes ? 'I' : ''}${options.compress ? 'z' : ''}`
   // No `i`: without incremental recursion one list is one batch.
-  const args = ['--server', `-${letters}e.LsfxCIv`, '--force', `--timeout=${Math.ceil(options.timeoutMs / 1000)}`, `--checksum-seed=${CHECKSUM_SEED}`]
+  const args = [
+    '--server',
+    `-${letters}e.LsfxCIv`,
+    '--force',
+    `--timeout=${Math.ceil(options.timeoutMs / 1000)}`,
+    `--checksum-seed=${CHECKSUM_SEED}`,
+  ]
   if (options.dryRun) args.push('--log-format=%i')
   if (options.delete) args.push('--delete')
   if (options.delete && protocol >= 31) args.push('--delete-missing-args')
@@ -282,10 +307,14 @@ function connect(remote: Remote, signal?: AbortSignal): Promise<Socket> {
       socket.destroy()
       reject(error)
     }
-    const timer = setTimeout(() => fail(new TimeoutError(`${host}:${port} did not answer within ${CONNECT_TIMEOUT_MS / 1000} s`)), CONNECT_TIMEOUT_MS)
+    const timer = setTimeout(
+      () => fail(new TimeoutError(`${host}:${port} did not answer within ${CONNECT_TIMEOUT_MS / 1000} s`)),
+      CONNECT_TIMEOUT_MS,
+    )
     const abort = () => fail(new ConnectError('cancelled'))
     signal?.addEventListener('abort', abort)
-    const lost = (error: Error) => fail(new ConnectError(`cannot connect to ${host}:${port}: ${reasonOf(error)}`, { cause: error }))
+    const lost = (error: Error) =>
+      fail(new ConnectError(`cannot connect to ${host}:${port}: ${reasonOf(error)}`, { cause: error }))
     socket.once('error', lost)
     socket.once('connect', () => {
       clearTimeout(timer)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import {
@@ -18,6 +18,7 @@ import {
   type TransferReport,
 } from '../src/index.js'
 import { CHECKSUMS } from '../src/digest.js'
+import { CF } from '../src/wire/constants.js'
 import { plantSample } from './sample.js'
 import { describeTree, listAll, openTree, randomBytes, repeat, temporaryDirectory } from './stage.js'
 import { openSession, sessionOptions, StockDaemon, tap, VERSIONS } from './stock.js'
@@ -246,8 +247,8 @@ test('a receiver that negotiates nothing, as before 3.2, takes byte flags, md5 a
         for (const numericIds of [false, true]) {
           const path = `${capabilities}-${protocol}-${compress}-${numericIds}`
           const to = join(daemon.module, path)
-          cpSync(root, to, { recursive: true, verbatimSymlinks: true, filter: (from) => lstatSync(from).isDirectory() || from.endsWith('large') })
-          const old = readFileSync(join(to, 'dir/large'))
+          mkdirSync(join(to, 'dir'), { recursive: true })
+          const old = readFileSync(join(root, 'dir/large'))
           writeFileSync(join(to, 'dir/large'), Buffer.concat([old.subarray(150_000), old.subarray(0, 149_000)]))
           const session = await Session.open(sessionOptions(port, path, { protocol, compress, numericIds, ignoreTimes: true }))
           assert.equal(session.agreement.checksum, 'md5')
@@ -261,6 +262,21 @@ test('a receiver that negotiates nothing, as before 3.2, takes byte flags, md5 a
         }
       }
     }
+  }
+})
+
+test('nothing is deleted for an incomplete list by a receiver as old as 3.0, whose lists cannot say so at their end', async (t) => {
+  const daemon = await StockDaemon.start(t, '3.2.3')
+  const strike = (bytes: Buffer) => Buffer.from(bytes.toString('latin1').replace('e.LsfxCIv', 'e.Ls'), 'latin1')
+  const { port } = await tap(t, daemon.port, strike)
+  const root = temporaryDirectory(t)
+  const source = openTree(t, root)
+  for (const ioError of [true, false]) {
+    writeFileSync(join(daemon.module, 'only here'), 'x')
+    const session = await Session.open(sessionOptions(port, '', { delete: true, protocol: 30 }))
+    assert.equal(session.agreement.compatFlags & (CF.SAFE_FLIST | CF.VARINT_FLIST_FLAGS), 0)
+    await session.transfer({ source, entries: listAll(source), ioError })
+    assert.equal(existsSync(join(daemon.module, 'only here')), ioError)
   }
 })
 

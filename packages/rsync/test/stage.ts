@@ -4,8 +4,7 @@ import { type BigIntStats, lstatSync, mkdtempSync, readdirSync, readFileSync, re
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { compareEntries, type FileEntry, type Filter, fromBytes, isDirectory, type RawPath } from '../src/index.js'
-import { SourceTree } from '../src/index.js'
+import { compareEntries, type FileEntry, type Filter, fromBytes, isDirectory, type RawPath, SourceTree } from '../src/index.js'
 
 export function temporaryDirectory(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'rsync-test-'))
@@ -64,7 +63,7 @@ export function describeTree(root: string, options: DescribeOptions = {}): Recor
 }
 
 function describe(path: Buffer, stat: BigIntStats, { nanoseconds = true }: DescribeOptions): string {
-  const time = nanoseconds ? stat.mtimeNs : (stat.mtimeNs - (((stat.mtimeNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n)) / 1_000_000_000n
+  const time = nanoseconds ? stat.mtimeNs : stat.mtimeNs / 1_000_000_000n // none before 1970 has a fraction
   const common = `${stat.mode.toString(8)} ${stat.uid}:${stat.gid} @${time}`
   if (stat.isFile()) return `${common} ${stat.size} ${createHash('sha1').update(readFileSync(path)).digest('hex')}`
   if (stat.isSymbolicLink()) return `${common} -> ${readlinkSync(path, 'latin1')}`
@@ -72,7 +71,6 @@ function describe(path: Buffer, stat: BigIntStats, { nanoseconds = true }: Descr
   return common
 }
 
-/** Whole seconds towards the past, as `mtimeMs` of a time before 1970 would not be. */
 export const repeat = (text: string, length: number) => text.repeat(Math.ceil(length / text.length)).slice(0, length)
 
 /** Numbers that look random and are the same on every run. */
@@ -92,13 +90,4 @@ export function randomBytes(length: number, seed: number): Buffer {
   const bytes = Buffer.allocUnsafe(length)
   for (let i = 0; i < length; i++) bytes[i] = next() * 256
   return bytes
-}
-
-export async function eventually<T>(what: string, probe: () => T | undefined | false, timeoutMs = 10_000): Promise<T> {
-  for (const endMs = Date.now() + timeoutMs; ; ) {
-    const found = probe()
-    if (found !== undefined && found !== false) return found
-    if (Date.now() > endMs) throw new Error(`gave up waiting for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
 }

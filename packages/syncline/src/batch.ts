@@ -1,5 +1,18 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { ancestors, compareEntries, type FileEntry, FileError, type Filter, type Found, isDirectory, isRegular, missing, parent, type RawPath, type SourceTree } from '@syncline/rsync'
+import {
+  ancestors,
+  compareEntries,
+  type FileEntry,
+  FileError,
+  type Filter,
+  type Found,
+  isDirectory,
+  isRegular,
+  missing,
+  parent,
+  type RawPath,
+  type SourceTree,
+} from '@syncline/rsync'
 import type { Mark } from './dirty.js'
 import type { LinkIndex } from './links.js'
 
@@ -72,7 +85,8 @@ class BatchBuilder {
     const found = source.look(mark.path)
     if (filter.hides(mark.path, found === null ? false : isDirectory(found.stat.mode))) return
     if (found === null) return this.#addMissing(this.#highestMissing(mark.path))
-    if (isRegular(found.stat.mode) && found.stat.size >= this.options.largeBytes) return void this.#large.push(mark.path)
+    if (isRegular(found.stat.mode) && found.stat.size >= this.options.largeBytes)
+      return void this.#large.push(mark.path)
     this.#list(found)
     if (!isDirectory(found.stat.mode) || mark.scope === 'entry') return
     if (mark.scope === 'tree') await this.#addTree(found)
@@ -130,7 +144,11 @@ class BatchBuilder {
   /** A directory with all that is in it, but nothing below. */
   #addLevel(dir: Found): void {
     const { source, filter } = this.options
-    const list = source.list(dir.entry.path, (path, directory) => !filter.excludes(path, directory), (error) => this.#fail(error))
+    const list = source.list(
+      dir.entry.path,
+      (path, directory) => !filter.excludes(path, directory),
+      (error) => this.#fail(error),
+    )
     if (list === null) return
     dir.entry.hasContent = true
     for (const one of list) if (!this.#entries.has(one.entry.path)) this.#list(one)

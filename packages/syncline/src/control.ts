@@ -44,7 +44,8 @@ export async function serveControl(mirror: Mirror, directory: string): Promise<S
 /** Serves status over TCP: reading only, commands need the control socket. */
 export async function serveHttp(mirror: Mirror, address: string): Promise<Server> {
   const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(address)
-  if (match === null || Number(match[3]) > 65535) throw new ConfigError(`--http=${address}: write ADDRESS:PORT, such as 127.0.0.1:8008, or off`)
+  if (match === null || Number(match[3]) > 65535)
+    throw new ConfigError(`--http=${address}: write ADDRESS:PORT, such as 127.0.0.1:8008, or off`)
   const app = api(mirror, false)
   const server = createAdaptorServer({ fetch: app.fetch }) as Server
   try {

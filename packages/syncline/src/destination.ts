@@ -23,12 +23,20 @@ export function parseDestination(text: string): Destination {
   throw new ConfigError(`DEST "${text}": ${problemOf(text)}`)
 }
 
-function destination(name: string, user: string | undefined, host: string, port: string | undefined, module: string, path = ''): Destination {
+function destination(
+  name: string,
+  user: string | undefined,
+  host: string,
+  port: string | undefined,
+  module: string,
+  path = '',
+): Destination {
   if (port !== undefined && (Number(port) < 1 || Number(port) > 65535)) {
     throw new ConfigError(`DEST "${name}": port ${port} is not between 1 and 65535`)
   }
   const names = path.split('/').filter((part) => part !== '' && part !== '.')
-  if (names.includes('..')) throw new ConfigError(`DEST "${name}": a path in a module cannot contain ".."; write it without`)
+  if (names.includes('..'))
+    throw new ConfigError(`DEST "${name}": a path in a module cannot contain ".."; write it without`)
   if (/[\n\r\0]/.test(name)) throw new ConfigError(`DEST "${JSON.stringify(name)}": a line break cannot be part of it`)
   const remote: Remote = {
     host: host.replace(/^\[(.*)\]$/, '$1'),

@@ -17,6 +17,8 @@ export interface Mark {
   quick: boolean
   /** Content may have changed; false when only attributes did. */
   content: boolean
+  /** Nothing but a regular file can have been here since it was last sent: it was only created and written. */
+  plain: boolean
   /** A file that was found to be large: it travels in a session of its own. */
   large: boolean
   /** When it was first noticed, ms since the epoch. */
@@ -28,7 +30,8 @@ export interface Mark {
   reason: string | null
 }
 
-export type Notice = Pick<Mark, 'path'> & Partial<Omit<Mark, 'path' | 'sinceMs' | 'dueMs'>> & { settleMs?: number; sinceMs?: number }
+export type Notice = Pick<Mark, 'path'> &
+  Partial<Omit<Mark, 'path' | 'sinceMs' | 'dueMs'>> & { settleMs?: number; sinceMs?: number }
 
 /** More marks than this cost more than looking everywhere does. */
 export const DIRTY_MAX = 200_000
@@ -67,7 +70,10 @@ export class DirtySet {
   /** Puts back what was taken and not done; what was noticed meanwhile widens it. */
   putBack(mark: Mark, nowMs: number): void {
     const newer = this.get(mark.path)
-    const back = newer === undefined ? mark : widened({ ...mark, dueMs: Math.min(mark.dueMs, newer.dueMs) }, newer, nowMs, newer.dueMs)
+    const back =
+      newer === undefined
+        ? mark
+        : widened({ ...mark, dueMs: Math.min(mark.dueMs, newer.dueMs) }, newer, nowMs, newer.dueMs)
     this.#place(back, nowMs)
   }
 
@@ -131,8 +137,18 @@ export class DirtySet {
 }
 
 function fresh(notice: Notice, nowMs: number, dueMs: number): Mark {
-  const { path, scope = 'entry', quick = false, content = true, large = false, sinceMs = nowMs, attempts = 0, reason = null } = notice
-  return { path, scope, quick, content, large, sinceMs, dueMs, attempts, reason }
+  const {
+    path,
+    scope = 'entry',
+    quick = false,
+    content = true,
+    plain = false,
+    large = false,
+    sinceMs = nowMs,
+    attempts = 0,
+    reason = null,
+  } = notice
+  return { path, scope, quick, content, plain, large, sinceMs, dueMs, attempts, reason }
 }
 
 function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark {
@@ -146,6 +162,7 @@ function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark 
     scope,
     quick,
     content: old.content || notice.content !== false,
+    plain: old.plain && notice.plain === true,
     large: old.large || notice.large === true,
     sinceMs: Math.min(old.sinceMs, notice.sinceMs ?? nowMs),
     // While it is still being written each write moves the look further off; anything else makes it due.

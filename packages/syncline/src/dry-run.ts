@@ -1,4 +1,4 @@
-import { type FileEntry, Filter, isDirectory, ITEM, printable, Session, SourceTree } from '@syncline/rsync'
+import { type FileEntry, Filter, ITEM, isDirectory, printable, Session, SourceTree } from '@syncline/rsync'
 import { buildBatch } from './batch.js'
 import type { Mark } from './dirty.js'
 import { LinkIndex } from './links.js'
@@ -9,35 +9,70 @@ export async function dryRun(options: MirrorOptions): Promise<void> {
   const source = new SourceTree(options.source)
   source.enter()
   const filter = new Filter(options.rules)
-  const everything: Mark = { path: '' as Mark['path'], scope: 'tree', quick: true, content: true, large: false, sinceMs: 0, dueMs: 0, attempts: 0, reason: null }
+  const everything: Mark = {
+    path: '' as Mark['path'],
+    scope: 'tree',
+    quick: true,
+    content: true,
+    plain: false,
+    large: false,
+    sinceMs: 0,
+    dueMs: 0,
+    attempts: 0,
+    reason: null,
+  }
   for (const { destination, credentials } of options.targets) {
     const session = await Session.open({
-      remote: destination.remote, credentials, ignoreTimes: false, delete: options.delete, rules: filter.rules,
-      numericIds: true, compress: options.compress, dryRun: true, timeoutMs: options.timeoutMs,
+      remote: destination.remote,
+      credentials,
+      ignoreTimes: false,
+      delete: options.delete,
+      rules: filter.rules,
+      numericIds: true,
+      compress: options.compress,
+      dryRun: true,
+      timeoutMs: options.timeoutMs,
     })
-    const batch = await buildBatch([everything], { source, filter, links: new LinkIndex(source, filter), deletion: options.delete ? 'by-name' : 'none', largeBytes: Number.POSITIVE_INFINITY })
+    const batch = await buildBatch([everything], {
+      source,
+      filter,
+      links: new LinkIndex(source, filter),
+      deletion: options.delete ? 'by-name' : 'none',
+      largeBytes: Number.POSITIVE_INFINITY,
+    })
     if (options.targets.length > 1) console.log(`${destination.name}:`)
     const report = await session.transfer({
       source,
       entries: batch.entries,
       ioError: batch.failed.length > 0,
-      onItem: (entry, iflags) => console.log(`${itemize(entry, iflags)} ${printable(entry.path) || '.'}${isDirectory(entry.mode) ? '/' : ''}`),
+      onItem: (entry, iflags) =>
+        console.log(`${itemize(entry, iflags)} ${printable(entry.path) || '.'}${isDirectory(entry.mode) ? '/' : ''}`),
       onDeleted: (path, directory) => console.log(`*deleting   ${printable(path)}${directory ? '/' : ''}`),
     })
-    for (const error of [...batch.failed.map((failed) => failed.message), ...report.errors]) console.error(`syncline: ${error}`)
+    for (const error of [...batch.failed.map((failed) => failed.message), ...report.errors])
+      console.error(`syncline: ${error}`)
   }
   source.leave()
 }
 
 const REPORTS: [flag: number, letter: string][] = [
-  [ITEM.REPORT_CHANGE, 'c'], [ITEM.REPORT_SIZE, 's'], [ITEM.REPORT_TIME, 't'], [ITEM.REPORT_PERMS, 'p'],
-  [ITEM.REPORT_OWNER, 'o'], [ITEM.REPORT_GROUP, 'g'], [ITEM.REPORT_ATIME, 'u'], [ITEM.REPORT_ACL, 'a'], [ITEM.REPORT_XATTR, 'x'],
+  [ITEM.REPORT_CHANGE, 'c'],
+  [ITEM.REPORT_SIZE, 's'],
+  [ITEM.REPORT_TIME, 't'],
+  [ITEM.REPORT_PERMS, 'p'],
+  [ITEM.REPORT_OWNER, 'o'],
+  [ITEM.REPORT_GROUP, 'g'],
+  [ITEM.REPORT_ATIME, 'u'],
+  [ITEM.REPORT_ACL, 'a'],
+  [ITEM.REPORT_XATTR, 'x'],
 ]
-const TYPE: Record<number, string> = { 0o04: 'd', 0o10: 'f', 0o12: 'L', 0o02: 'D', 0o06: 'D', 0o01: 'S', 0o14: 'S' }
+const TYPE: Record<number, string> = { 4: 'd', 7: 'f', 9: 'L', 2: 'D', 6: 'D', 1: 'S', 11: 'S' }
 
 /** The eleven letters of rsync's %i, such as `<f.st......`. */
 function itemize(entry: FileEntry, iflags: number): string {
-  const action = iflags & ITEM.LOCAL_CHANGE ? (iflags & ITEM.XNAME_FOLLOWS ? 'h' : 'c') : iflags & ITEM.TRANSFER ? '<' : '.'
-  const what = iflags & ITEM.IS_NEW ? '+++++++++' : REPORTS.map(([flag, letter]) => (iflags & flag ? letter : '.')).join('')
+  const action =
+    iflags & ITEM.LOCAL_CHANGE ? (iflags & ITEM.XNAME_FOLLOWS ? 'h' : 'c') : iflags & ITEM.TRANSFER ? '<' : '.'
+  const what =
+    iflags & ITEM.IS_NEW ? '+++++++++' : REPORTS.map(([flag, letter]) => (iflags & flag ? letter : '.')).join('')
   return `${action}${TYPE[(entry.mode >> 12) & 0o17] ?? '?'}${what}`
 }

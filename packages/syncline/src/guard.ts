@@ -1,5 +1,5 @@
-import { opendirSync, type Dir } from 'node:fs'
-import { type Filter, printable, type RawPath, type SourceTree, toBytes } from '@syncline/rsync'
+import { type Dir, opendirSync } from 'node:fs'
+import { type Filter, printable, type RawPath, type SourceTree, type Stat, toBytes } from '@syncline/rsync'
 import { HaltError } from './errors.js'
 
 /** Watches over the source's root: a backup is never wiped because a mount was missing. */
@@ -14,31 +14,45 @@ export class RootGuard {
     this.accept()
   }
 
-  /** Throws HaltError when the root's path does not lead to the directory that is watched. */
-  checkPresent(): void {
+  /** Enters the source. Throws HaltError when its path does not lead to the directory that is watched. */
+  enter(): void {
     const name = printable(this.source.path)
     let now: string
     try {
-      now = this.#look()
+      now = this.#enter()
     } catch (error) {
-      throw new HaltError(`the source ${name} is gone (${(error as Error).message}): the target keeps what it has. Put the source back, then run "syncline resume"`)
+      throw new HaltError(
+        `the source ${name} is gone (${(error as Error).message}): the target keeps what it has. Put the source back, then run "syncline resume"`,
+      )
     }
     if (now === this.#identity) return
-    throw new HaltError(`the source ${name} is not the directory it was (replaced, unmounted, or another filesystem is mounted there): the target keeps what it has. Make sure that it is right, then run "syncline resume"`)
+    this.source.leave()
+    throw new HaltError(
+      `the source ${name} is not the directory it was (replaced, unmounted, or another filesystem is mounted there): the target keeps what it has. Make sure that it is right, then run "syncline resume"`,
+    )
   }
 
   /** Somebody has looked at what is at the root's path now, and it is right. Throws when there is nothing. */
   accept(): void {
-    this.#identity = this.#look()
+    this.#identity = this.#enter()
+    this.source.leave()
   }
 
-  #look(): string {
+  /** Halts nothing, only tells: throws HaltError as `enter` does. */
+  checkPresent(): void {
+    this.enter()
+    this.source.leave()
+  }
+
+  /** What was entered, when the path still leads there. */
+  #enter(): string {
     this.source.enter()
     try {
-      const { dev, ino } = this.source.rootStat()
-      return `${dev}:${ino}`
-    } finally {
+      const entered = identity(this.source.rootStat())
+      return identity(this.source.pathStat()) === entered ? entered : 'another'
+    } catch (error) {
       this.source.leave()
+      throw error
     }
   }
 
@@ -60,3 +74,5 @@ export class RootGuard {
     }
   }
 }
+
+const identity = ({ dev, ino }: Stat) => `${dev}:${ino}`

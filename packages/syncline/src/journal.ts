@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { ClassicLevel } from 'classic-level'
 import { fromBytes, type RawPath } from '@syncline/rsync'
+import { ClassicLevel } from 'classic-level'
 import { ConfigError } from './errors.js'
 
 /** What is kept of a mark: enough to look again. */
@@ -9,7 +9,12 @@ export interface Kept {
   tree: boolean
 }
 
-type Operation = { type: 'put'; key: Buffer; value: Buffer } | { type: 'del'; key: Buffer }
+interface Operation {
+  target: string
+  path: RawPath
+  /** What to keep; undefined forgets it. */
+  value: Buffer | undefined
+}
 
 const TREE = Buffer.from('t')
 const ENTRY = Buffer.from('e')
@@ -24,12 +29,19 @@ export class Journal {
 
   /** Opens or creates the journal below `directory`. One process at a time. Throws ConfigError when another has it. */
   static async open(directory: string): Promise<Journal> {
-    const db = new ClassicLevel<Buffer, Buffer>(directory, { keyEncoding: 'buffer', valueEncoding: 'buffer', writeBufferSize: 1 << 20, cacheSize: 1 << 18 })
+    const db = new ClassicLevel<Buffer, Buffer>(directory, {
+      keyEncoding: 'buffer',
+      valueEncoding: 'buffer',
+      writeBufferSize: 1 << 20,
+      cacheSize: 1 << 18,
+    })
     try {
       await db.open()
     } catch (error) {
       if ((error as { cause?: { code?: string } }).cause?.code === 'LEVEL_LOCKED') {
-        throw new ConfigError(`a mirror of this SRC to the same DEST is already running (its journal ${directory} is in use)`)
+        throw new ConfigError(
+          `a mirror of this SRC to the same DEST is already running (its journal ${directory} is in use)`,
+        )
       }
       await db.close().catch(() => undefined)
       // A journal that cannot be read is worth less than none: the full sync at start finds what it held.
@@ -51,11 +63,11 @@ export class Journal {
   }
 
   owed(target: string, path: RawPath, tree: boolean): void {
-    this.#push({ type: 'put', key: keyOf(target, path), value: tree ? TREE : ENTRY })
+    this.#push({ target, path, value: tree ? TREE : ENTRY })
   }
 
   done(target: string, path: RawPath): void {
-    this.#push({ type: 'del', key: keyOf(target, path) })
+    this.#push({ target, path, value: undefined })
   }
 
   /** Resolves when all that was said so far is written. Throws when the disk refuses. */
@@ -74,15 +86,16 @@ export class Journal {
    */
   #push(operation: Operation): void {
     this.#pending.push(operation)
-    this.#writing ??= nextTurn().then(() => this.#write())
+    this.#writing ??= this.#write()
   }
 
   async #write(): Promise<void> {
     try {
+      await nextTurn()
       while (this.#pending.length > 0) {
         const batch = this.#pending
         this.#pending = []
-        await this.db.batch(batch)
+        await this.db.batch(batch.map(encode))
       }
       this.#failure = undefined
     } catch (error) {
@@ -96,6 +109,11 @@ export class Journal {
   get problem(): string | null {
     return this.#failure?.message ?? null
   }
+}
+
+function encode({ target, path, value }: Operation) {
+  const key = keyOf(target, path)
+  return value === undefined ? { type: 'del' as const, key } : { type: 'put' as const, key, value }
 }
 
 function keyOf(target: string, path: RawPath): Buffer {

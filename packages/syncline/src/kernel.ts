@@ -3,7 +3,9 @@ import koffi from 'koffi'
 
 const libc = koffi.load(null)
 const sysSocket = libc.func('int socket(int domain, int type, int protocol)')
-const sysSendto = libc.func('long sendto(int fd, void *data, size_t length, int flags, void *address, unsigned int size)')
+const sysSendto = libc.func(
+  'long sendto(int fd, void *data, size_t length, int flags, void *address, unsigned int size)',
+)
 const sysClose = libc.func('int close(int fd)')
 
 const AF_UNIX = 1

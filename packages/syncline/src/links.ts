@@ -67,7 +67,11 @@ export class LinkIndex {
     let sliceStart = performance.now()
     const open: RawPath[] = ['' as RawPath]
     for (let dir = open.pop(); dir !== undefined; dir = open.pop()) {
-      const list = this.source.list(dir, (path, directory) => !this.filter.excludes(path, directory), () => undefined)
+      const list = this.source.list(
+        dir,
+        (path, directory) => !this.filter.excludes(path, directory),
+        () => undefined,
+      )
       for (const { entry } of list ?? []) {
         if (isDirectory(entry.mode)) open.push(entry.path)
         else this.note(entry)

@@ -17,7 +17,17 @@ export interface Log {
 export function openLog(options: LogOptions): Log {
   const destination = pino.destination({ dest: options.file ?? 2, sync: true, append: true, mode: 0o600 })
   const colour = options.file === undefined && process.stderr.isTTY === true
-  const stream = options.format === 'json' ? destination : pretty({ destination, colorize: colour, sync: true, ignore: 'pid,hostname', translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l', singleLine: true })
+  const stream =
+    options.format === 'json'
+      ? destination
+      : pretty({
+          destination,
+          colorize: colour,
+          sync: true,
+          ignore: 'pid,hostname',
+          translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l',
+          singleLine: true,
+        })
   const logger = pino({ level: options.level, base: null }, stream)
   return { logger, reopen: () => (options.file === undefined ? undefined : destination.reopen()) }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
+import { ConnectError, type FilterRule, ProtocolError, RERR, RemoteError, TimeoutError } from '@syncline/rsync'
 import { Command, CommanderError, Option } from 'commander'
-import { ConnectError, type FilterRule, ProtocolError, RemoteError, RERR, TimeoutError } from '@syncline/rsync'
 import { detach, isDetached } from './detach.js'
 import { ConfigError } from './errors.js'
 import { type CommandOptions, parseNumber, parseRate, patternFile, patternRule } from './options.js'
@@ -17,7 +17,8 @@ Exit codes: 0 ended by a signal; 1 wrong usage, or the module is read only; 3 SR
 
 function program(run: (code: Promise<number>) => void): Command {
   const rules: FilterRule[] = []
-  const stateDir = () => new Option('--state-dir <dir>', 'where journals and control sockets are kept').default(defaultStateDir())
+  const stateDir = () =>
+    new Option('--state-dir <dir>', 'where journals and control sockets are kept').default(defaultStateDir())
   const add = (more: FilterRule[]) => {
     rules.push(...more)
     return rules
@@ -28,15 +29,38 @@ function program(run: (code: Promise<number>) => void): Command {
     .argument('<SRC>', 'the directory to mirror')
     .argument('<DEST...>', 'where to')
     .option('--password-file <file>', 'read the password from the first line of this file (or set RSYNC_PASSWORD)')
-    .addOption(new Option('--exclude <pattern>', "leave out what matches (rsync's pattern language; may be repeated)").argParser((text: string) => add([patternRule('--exclude', text, false)])))
-    .addOption(new Option('--include <pattern>', 'do not leave out what matches; the first pattern that matches decides').argParser((text: string) => add([patternRule('--include', text, true)])))
-    .addOption(new Option('--exclude-from <file>', 'read patterns from this file').argParser((text: string) => add(patternFile(text))))
+    .addOption(
+      new Option('--exclude <pattern>', "leave out what matches (rsync's pattern language; may be repeated)").argParser(
+        (text: string) => add([patternRule('--exclude', text, false)]),
+      ),
+    )
+    .addOption(
+      new Option(
+        '--include <pattern>',
+        'do not leave out what matches; the first pattern that matches decides',
+      ).argParser((text: string) => add([patternRule('--include', text, true)])),
+    )
+    .addOption(
+      new Option('--exclude-from <file>', 'read patterns from this file').argParser((text: string) =>
+        add(patternFile(text)),
+      ),
+    )
     .option('--no-delete', 'never delete anything at DEST')
     .option('--no-initial-sync', 'do not compare everything first; send only changes from now on')
     .option('-z, --compress', 'compress what is sent')
-    .addOption(new Option('--bwlimit <rate>', 'send at most this much: KiB a second, or with K, M, G').argParser(parseRate))
-    .addOption(new Option('--sessions <n>', 'connections kept ready for each DEST').default(4).argParser((text: string) => parseNumber('--sessions', text, 1, 64)))
-    .addOption(new Option('--timeout <seconds>', 'give a connection up after so much silence').default(60).argParser((text: string) => parseNumber('--timeout', text, 1, 86_400)))
+    .addOption(
+      new Option('--bwlimit <rate>', 'send at most this much: KiB a second, or with K, M, G').argParser(parseRate),
+    )
+    .addOption(
+      new Option('--sessions <n>', 'connections kept ready for each DEST')
+        .default(4)
+        .argParser((text: string) => parseNumber('--sessions', text, 1, 64)),
+    )
+    .addOption(
+      new Option('--timeout <seconds>', 'give a connection up after so much silence')
+        .default(60)
+        .argParser((text: string) => parseNumber('--timeout', text, 1, 86_400)),
+    )
     .addOption(stateDir())
     .option('--http <address:port>', 'serve the status as JSON at /status there', 'off')
     .option('-d, --detach', 'go to the background once started')
@@ -75,7 +99,8 @@ async function start(source: string, destinations: string[], options: CommandOpt
 
 /** One line that says what is wrong and what to do, and the code for it. */
 function explain(error: unknown): [line: string, code: number] {
-  if (error instanceof CommanderError) return [error.message.replace(/^error: /, ''), error.exitCode === 0 ? 0 : RERR.SYNTAX]
+  if (error instanceof CommanderError)
+    return [error.message.replace(/^error: /, ''), error.exitCode === 0 ? 0 : RERR.SYNTAX]
   if (error instanceof ConfigError) return [error.message, error.exitCode]
   if (error instanceof RemoteError) return [`${error.message}${mend(error)}`, error.exitCode]
   if (error instanceof TimeoutError) return [error.message, RERR.TIMEOUT]
@@ -87,7 +112,9 @@ function explain(error: unknown): [line: string, code: number] {
 function mend(error: RemoteError): string {
   switch (error.reason) {
     case 'auth':
-      return error.message.includes('--password-file') ? '' : ' (check user and password; the daemon\'s log says which is wrong)'
+      return error.message.includes('--password-file')
+        ? ''
+        : " (check user and password; the daemon's log says which is wrong)"
     case 'unknown-module':
       return ' (check the name after "::"; the daemon\'s rsyncd.conf lists its modules in brackets)'
     case 'read-only':
@@ -108,7 +135,8 @@ async function main(): Promise<number> {
       result = code
     })
     command.exitOverride().configureOutput({ outputError: () => undefined, writeErr: () => undefined })
-    for (const sub of command.commands) sub.exitOverride().configureOutput({ outputError: () => undefined, writeErr: () => undefined })
+    for (const sub of command.commands)
+      sub.exitOverride().configureOutput({ outputError: () => undefined, writeErr: () => undefined })
     command.parse()
     return (await result) ?? 0
   } catch (error) {

@@ -1,6 +1,6 @@
 import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
-import { Filter, type FilterRule, type Pace, printable, type RawPath, SourceTree } from '@syncline/rsync'
 import type { Credentials } from '@syncline/rsync'
+import { Filter, type FilterRule, type Pace, printable, type RawPath, SourceTree } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import type { Destination } from './destination.js'
 import { ConfigError } from './errors.js'
@@ -61,7 +61,9 @@ export class Mirror {
     const links = new LinkIndex(this.#source, this.#filter)
     const context = { source: this.#source, filter: this.#filter, links, guard: this.#guard, journal, log, onMirroring }
     const { delete: delete_, compress, pace, sessions, timeoutMs } = options
-    this.targets = options.targets.map((one) => new Target({ ...one, delete: delete_, compress, pace, sessions, timeoutMs }, context))
+    this.targets = options.targets.map(
+      (one) => new Target({ ...one, delete: delete_, compress, pace, sessions, timeoutMs }, context),
+    )
   }
 
   /** Watches first, then each target's full sync: what changes in between is seen. */
@@ -116,10 +118,10 @@ export class Mirror {
     for (const hint of hints) {
       switch (hint.kind) {
         case 'entry':
-          this.#markAll({ path: raw(hint.path), content: hint.attribOnly !== true })
+          this.#markAll({ path: raw(hint.path), content: hint.attribOnly !== true, plain: hint.closed === true })
           break
         case 'writing':
-          this.#markAll({ path: raw(hint.path), settleMs: SETTLE_MS })
+          this.#markAll({ path: raw(hint.path), plain: true, settleMs: SETTLE_MS })
           break
         case 'tree':
           this.#markTree(raw(hint.path), hint.overflow === true)
@@ -137,13 +139,16 @@ export class Mirror {
 
   #markTree(path: RawPath, overflow: boolean): void {
     if (!overflow) return this.#markAll({ path, scope: 'tree' })
-    this.log.warn('the kernel dropped events (its queue was full): looking everywhere; a larger fs.inotify.max_queued_events helps')
+    this.log.warn(
+      'the kernel dropped events (its queue was full): looking everywhere; a larger fs.inotify.max_queued_events helps',
+    )
     this.#markAll({ path, scope: 'tree', quick: true, sinceMs: this.#watcher?.drainedAtMs ?? 0 })
   }
 
   #rootChanged(state: 'gone' | 'unmounted' | 'replaced' | 'back'): void {
     const source = printable(this.options.source)
-    if (state === 'back') return this.log.warn(`the source ${source} is there again; if it is right, run "syncline resume"`)
+    if (state === 'back')
+      return this.log.warn(`the source ${source} is there again; if it is right, run "syncline resume"`)
     try {
       this.#guard.checkPresent()
     } catch (error) {
@@ -159,6 +164,9 @@ function guardOf(source: SourceTree, filter: Filter): RootGuard {
   try {
     return new RootGuard(source, filter)
   } catch (error) {
-    throw new ConfigError(`SRC "${printable(source.path)}": ${(error as Error).message}; name a directory that can be read`, 3)
+    throw new ConfigError(
+      `SRC "${printable(source.path)}": ${(error as Error).message}; name a directory that can be read`,
+      3,
+    )
   }
 }

@@ -31,7 +31,8 @@ export function resolveSource(text: string): RawPath {
     if (!statSync(Buffer.from(path, 'latin1')).isDirectory()) throw new Error('it is not a directory')
     return path
   } catch (error) {
-    const text_ = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such directory' : (error as Error).message
+    const text_ =
+      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such directory' : (error as Error).message
     throw new ConfigError(`SRC "${text}": ${text_}; name the directory that is to be mirrored`, 3)
   }
 }
@@ -58,22 +59,28 @@ function readPassword(file: string): string {
   let text: string
   try {
     const { mode, uid } = statSync(file)
-    if ((mode & 0o077) !== 0) throw new ConfigError(`password file ${file}: others may read it (mode ${(mode & 0o7777).toString(8)}); run: chmod 600 ${file}`)
-    if (process.getuid?.() === 0 && uid !== 0) throw new ConfigError(`password file ${file}: it must belong to root when root uses it; run: chown root ${file}`)
+    if ((mode & 0o077) !== 0)
+      throw new ConfigError(
+        `password file ${file}: others may read it (mode ${(mode & 0o7777).toString(8)}); run: chmod 600 ${file}`,
+      )
+    if (process.getuid?.() === 0 && uid !== 0)
+      throw new ConfigError(`password file ${file}: it must belong to root when root uses it; run: chown root ${file}`)
     text = readFileSync(file, 'utf8')
   } catch (error) {
     if (error instanceof ConfigError) throw error
     throw new ConfigError(`password file ${file}: ${(error as Error).message}`)
   }
   const password = text.split(/[\r\n]/, 1)[0]
-  if (password === '' || password.length > PASSWORD_MAX) throw new ConfigError(`password file ${file}: its first line must be the password`)
+  if (password === '' || password.length > PASSWORD_MAX)
+    throw new ConfigError(`password file ${file}: its first line must be the password`)
   return password
 }
 
 /** An rsync rate: KiB a second without a suffix; K M G are powers of 1024, KB MB GB of 1000. Bytes a second; 0 is no limit. */
 export function parseRate(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([KMG]?)(B|iB)?$/i.exec(text)
-  if (match === null) throw new ConfigError(`--bwlimit=${text}: write a number of KiB a second, or one with K, M, G, KB, MB, GB`)
+  if (match === null)
+    throw new ConfigError(`--bwlimit=${text}: write a number of KiB a second, or one with K, M, G, KB, MB, GB`)
   const base = match[3]?.toLowerCase() === 'b' && match[2] !== '' ? 1000 : 1024
   const power = match[2] === '' ? (match[3] === undefined ? 1 : 0) : 'KMG'.indexOf(match[2].toUpperCase()) + 1
   const rate = Number(match[1]) * base ** power
@@ -84,7 +91,8 @@ export function parseRate(text: string): number {
 /** A whole number within bounds, for an option called `name`. */
 export function parseNumber(name: string, text: string, low: number, high: number): number {
   const number = Number(text)
-  if (!/^\d+$/.test(text) || number < low || number > high) throw new ConfigError(`${name}=${text}: a whole number from ${low} to ${high} is wanted`)
+  if (!/^\d+$/.test(text) || number < low || number > high)
+    throw new ConfigError(`${name}=${text}: a whole number from ${low} to ${high} is wanted`)
   return number
 }
 

@@ -13,13 +13,21 @@ import { type CommandOptions, credentialsFor, resolveDestinations, resolveSource
 import { openState } from './state.js'
 
 /** `syncline [OPTIONS] SRC DEST...`: runs until a signal ends it. Resolves with the exit code. */
-export async function runMirror(sourceText: string, destinationTexts: string[], options: CommandOptions): Promise<number> {
+export async function runMirror(
+  sourceText: string,
+  destinationTexts: string[],
+  options: CommandOptions,
+): Promise<number> {
   const mirrorOptions = mirrorOptionsOf(sourceText, destinationTexts, options)
   if (options.dryRun) {
     await dryRun(mirrorOptions)
     return 0
   }
-  const log = openLog({ file: options.logFile, format: options.logFormat, level: options.verbose ? 'debug' : options.quiet ? 'warn' : 'info' })
+  const log = openLog({
+    file: options.logFile,
+    format: options.logFormat,
+    level: options.verbose ? 'debug' : options.quiet ? 'warn' : 'info',
+  })
   const directory = openState(options.stateDir, mirrorOptions.source, destinationTexts)
   const journal = await Journal.open(`${directory}/journal`)
   const servers: Server[] = []
@@ -50,7 +58,8 @@ export async function runMirror(sourceText: string, destinationTexts: string[], 
 
   function announce(of: MirrorOptions, target: string): void {
     process.stdout.write(`mirroring ${printable(of.source)} to ${target}\n`)
-    if (mirror!.targets.every((one) => one.state === 'mirroring')) sdNotify(`READY=1\nSTATUS=mirroring to ${mirror!.targets.length} targets`)
+    if (mirror!.targets.every((one) => one.state === 'mirroring'))
+      sdNotify(`READY=1\nSTATUS=mirroring to ${mirror!.targets.length} targets`)
   }
 }
 
@@ -84,8 +93,11 @@ function stateOutside(source: string, stateDir: string): void {
       return parent === path || parent === '' ? '/' : above(parent)
     }
   }
-  const state = Buffer.from(above(stateDir.startsWith('/') ? stateDir : `${process.cwd()}/${stateDir}`)).toString('latin1')
-  if (`${state}/`.startsWith(source === '/' ? '//' : `${source}/`)) throw new ConfigError(`the state directory ${stateDir} is below SRC; choose another with --state-dir`)
+  const state = Buffer.from(above(stateDir.startsWith('/') ? stateDir : `${process.cwd()}/${stateDir}`)).toString(
+    'latin1',
+  )
+  if (`${state}/`.startsWith(source === '/' ? '//' : `${source}/`))
+    throw new ConfigError(`the state directory ${stateDir} is below SRC; choose another with --state-dir`)
 }
 
 /**
@@ -94,7 +106,9 @@ function stateOutside(source: string, stateDir: string): void {
  */
 async function probeAll(mirror: Mirror, log: { warn(line: string): void }): Promise<void> {
   const problems: [target: string, error: Error][] = []
-  await Promise.all(mirror.targets.map((target) => target.probe().catch((error: Error) => problems.push([target.name, error]))))
+  await Promise.all(
+    mirror.targets.map((target) => target.probe().catch((error: Error) => problems.push([target.name, error]))),
+  )
   const refused = (error: Error) => error instanceof RemoteError && error.permanent
   if (problems.length === mirror.targets.length && problems.every(([, error]) => refused(error))) throw problems[0][1]
   for (const [target, error] of problems) log.warn(`${target}: ${error.message}; trying again`)

@@ -19,7 +19,9 @@ export function openState(stateDir: string, source: string, targets: readonly st
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 })
   } catch (error) {
-    throw new ConfigError(`cannot keep state in ${stateDir}: ${(error as Error).message}; choose another with --state-dir`)
+    throw new ConfigError(
+      `cannot keep state in ${stateDir}: ${(error as Error).message}; choose another with --state-dir`,
+    )
   }
   return directory
 }

@@ -13,7 +13,9 @@ export async function showStatus(stateDir: string, json: boolean): Promise<numbe
   if (json) console.log(JSON.stringify({ instances }))
   else if (instances.length === 0) console.log(`no mirror is running (looked in ${stateDir})`)
   else for (const instance of instances) console.log(describe(instance))
-  const fine = instances.length > 0 && instances.every(({ targets }) => targets.every((t) => t.state === 'mirroring' && t.failures.length === 0))
+  const fine =
+    instances.length > 0 &&
+    instances.every(({ targets }) => targets.every((t) => t.state === 'mirroring' && t.failures.length === 0))
   return fine ? 0 : 1
 }
 
@@ -30,15 +32,20 @@ export async function resume(stateDir: string, target: string | undefined): Prom
       console.error(`syncline: ${(error as Error).message}`)
     }
   }
-  if (told === 0) console.error(`syncline: no running mirror has ${target === undefined ? 'a target' : `the target ${target}`} that could be resumed (looked in ${stateDir})`)
+  if (told === 0)
+    console.error(
+      `syncline: no running mirror has ${target === undefined ? 'a target' : `the target ${target}`} that could be resumed (looked in ${stateDir})`,
+    )
   return told > 0 ? 0 : 1
 }
 
-const isNotRunning = (error: unknown) => ['ENOENT', 'ECONNREFUSED'].includes((error as NodeJS.ErrnoException).code ?? '')
+const isNotRunning = (error: unknown) =>
+  ['ENOENT', 'ECONNREFUSED'].includes((error as NodeJS.ErrnoException).code ?? '')
 
 function describe({ pid, source, watches, unwatched, journalProblem, targets }: MirrorStatus): string {
   const lines = [`${source}  (pid ${pid}, ${watches} directories watched)`]
-  if (unwatched > 0) lines.push(`  WARNING ${unwatched} directories could not be watched and are only looked at now and then`)
+  if (unwatched > 0)
+    lines.push(`  WARNING ${unwatched} directories could not be watched and are only looked at now and then`)
   if (journalProblem !== null) lines.push(`  WARNING the journal cannot be written: ${journalProblem}`)
   for (const target of targets) lines.push(...describeTarget(target))
   return lines.join('\n')
@@ -52,7 +59,8 @@ function describeTarget(target: TargetStatus): string[] {
     const retry = failure.retryAtMs > Date.now() ? `, next try in ${duration(failure.retryAtMs - Date.now())}` : ''
     lines.push(`    ${failure.path}: ${failure.reason} (${failure.attempts} tries${retry})`)
   }
-  if (lastError !== null && reason === null && failures.length === 0) lines.push(`    last error, since mended: ${lastError}`)
+  if (lastError !== null && reason === null && failures.length === 0)
+    lines.push(`    last error, since mended: ${lastError}`)
   return lines
 }
 

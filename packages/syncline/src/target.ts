@@ -3,11 +3,12 @@ import {
   type Credentials,
   type FileEntry,
   type Filter,
+  isDirectory,
   isRegular,
   type Pace,
+  ProtocolError,
   parent,
   printable,
-  ProtocolError,
   type RawPath,
   RemoteError,
   Session,
@@ -33,6 +34,7 @@ const LARGE_BATCH_MAX = 16
 const ISOLATE_MAX = 32
 const LOST_MAX = 3
 const SWEEP_MAX = 1_000
+const AHEAD_BYTES = 64 << 10
 
 export type TargetState = 'connecting' | 'full-sync' | 'mirroring' | 'backing-off' | 'refused' | 'halted'
 
@@ -112,6 +114,7 @@ export class Target {
   #lost = 0
   #order = 0
   #announced = false
+  #fullySynced = false
   #emptyAllowed = false
   /** Marks of the first full sync that are still owed; the mirror is announced when none is. */
   #first: Set<RawPath> | undefined
@@ -124,7 +127,11 @@ export class Target {
     readonly options: TargetOptions,
     readonly context: TargetContext,
   ) {
-    this.#pool = new SessionPool((signal) => this.#open({ ignoreTimes: true }, signal), options.sessions, context.source)
+    this.#pool = new SessionPool(
+      (signal) => this.#open({ ignoreTimes: true }, signal),
+      options.sessions,
+      context.source,
+    )
   }
 
   get name(): string {
@@ -154,6 +161,7 @@ export class Target {
   start(fullSync: boolean, owed: readonly Notice[]): void {
     for (const notice of owed) this.mark(notice)
     this.#first = new Set([ROOT])
+    this.#fullySynced = fullSync
     // Without a full sync the root's attributes alone show that changes can flow.
     this.mark(fullSync ? { path: ROOT, scope: 'tree', quick: true } : { path: ROOT, content: false })
   }
@@ -193,7 +201,12 @@ export class Target {
     for (const mark of [...this.#dirty, ...this.#flying.values()]) {
       sinceMs = Math.min(sinceMs, mark.sinceMs)
       if (mark.reason === null || failures.length >= FAILURES_SHOWN) continue
-      failures.push({ path: printable(mark.path) || '.', reason: mark.reason, attempts: mark.attempts, retryAtMs: mark.dueMs })
+      failures.push({
+        path: printable(mark.path) || '.',
+        reason: mark.reason,
+        attempts: mark.attempts,
+        retryAtMs: mark.dueMs,
+      })
     }
     return {
       name: this.name,
@@ -244,7 +257,12 @@ export class Target {
     this.#announce()
     if (!this.#dirty.hasDue) return
     this.#startLane('small', 1, BATCH_MAX, (mark) => !mark.large && !mark.quick)
-    this.#startLane('bulk', Math.max(1, this.options.sessions - 1), LARGE_BATCH_MAX, (mark) => mark.large && !mark.quick)
+    this.#startLane(
+      'bulk',
+      Math.max(1, this.options.sessions - 1),
+      LARGE_BATCH_MAX,
+      (mark) => mark.large && !mark.quick,
+    )
     this.#startLane('bulk', Math.max(1, this.options.sessions - 1), 1, (mark) => mark.quick && mark.scope === 'tree')
     this.#startLane('small', 1, BATCH_MAX, (mark) => mark.quick && mark.scope === 'level')
   }
@@ -307,6 +325,11 @@ export class Target {
       return
     }
     this.#lastError = outcome.errors[0]
+    if (marks.length === 1 && marks[0].plain) {
+      // It went ahead, perhaps wrongly: once more, in the ordinary way.
+      marks[0].plain = false
+      return this.#send(lane, marks, settle, isolation)
+    }
     if (marks.length === 1 || isolation.failed >= ISOLATE_MAX) {
       isolation.failed += marks.length
       if (outcome.died) this.#backOff('backing-off', outcome.errors[0], 0)
@@ -331,13 +354,14 @@ export class Target {
   async #sendOnce(lane: Lane, marks: readonly Mark[]): Promise<Outcome> {
     const { source, filter, links, guard, log } = this.context
     const { quick } = marks[0]
-    const session = quick ? await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false }, signal)) : await this.#pool.acquire()
+    const session = quick
+      ? await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false }, signal))
+      : await this.#pool.acquire()
     if (this.#state !== 'halted') this.#setState(this.#announced ? 'mirroring' : 'full-sync')
     lane.order = ++this.#order
     let used = false
     try {
-      guard.checkPresent()
-      source.enter()
+      guard.enter()
       try {
         const deletion = !this.options.delete ? 'none' : session.deletesMissing ? 'by-name' : 'by-listing'
         const largeBytes = lane.kind === 'small' ? LARGE_BYTES : Number.POSITIVE_INFINITY
@@ -349,8 +373,17 @@ export class Target {
         if (this.#state === 'halted') throw new HaltError(this.#reason ?? 'halted')
         used = true
         const coarse = quick && !session.comparesNanoseconds
-        const report = await this.#transfer(session, batch, lane.kind === 'small' || quick)
-        if (log.isLevelEnabled('debug')) log.debug({ target: this.name, names: batch.entries.length, sent: report.sent, deleted: report.deleted }, 'batch done')
+        const report = await this.#transfer(
+          session,
+          batch,
+          lane.kind === 'small' || quick,
+          this.#mayGoAhead(marks, batch),
+        )
+        if (log.isLevelEnabled('debug'))
+          log.debug(
+            { target: this.name, names: batch.entries.length, sent: report.sent, deleted: report.deleted },
+            'batch done',
+          )
         this.#noteProgress(batch, report, coarse, marks)
         return outcomeOf(batch, report)
       } finally {
@@ -362,13 +395,27 @@ export class Target {
     }
   }
 
-  async #transfer(session: Session, batch: Batch, deferLarge: boolean): Promise<TransferReport> {
+  /**
+   * A small file may be sent before it is asked for when the target surely has a regular file or nothing in its place,
+   * and the directory around it: all else is acknowledged since a full sync, and this one was only created and written.
+   */
+  #mayGoAhead(marks: readonly Mark[], batch: Batch): boolean {
+    const nothingElse = marks.length === 1 && this.#dirty.size === 0 && this.#flying.size === 1
+    if (!nothingElse || !marks[0].plain || marks[0].attempts > 0) return false
+    if (!this.#announced || !this.#fullySynced || !this.options.delete || this.context.filter.rules.length > 0)
+      return false
+    const files = batch.entries.filter((entry) => !isDirectory(entry.mode))
+    return files.length === 1 && isRegular(files[0].mode) && files[0].size <= AHEAD_BYTES && files[0].linkGroup === ''
+  }
+
+  async #transfer(session: Session, batch: Batch, deferLarge: boolean, ahead: boolean): Promise<TransferReport> {
     try {
       const report = await session.transfer({
         source: this.context.source,
         entries: batch.entries,
         ioError: batch.failed.length > 0,
         defer: (entry) => deferLarge && entry.size >= LARGE_BYTES,
+        ahead,
         signal: this.#abort.signal,
       })
       this.#sent += report.sent
@@ -396,7 +443,9 @@ export class Target {
     if (!this.context.guard.isEmpty()) this.#emptyAllowed = false
     else if (!this.#emptyAllowed) {
       if (batch.missing > 0 || (await this.#holdsMore(batch))) {
-        throw new HaltError('the source is empty: the target keeps what it has. Put the source back, or run "syncline resume" to let the target become empty, too')
+        throw new HaltError(
+          'the source is empty: the target keeps what it has. Put the source back, or run "syncline resume" to let the target become empty, too',
+        )
       }
       this.#emptyAllowed = true // both are: nothing to lose
     }
@@ -405,7 +454,11 @@ export class Target {
   /** Asks the daemon, without changing anything, whether it would delete something. */
   async #holdsMore(batch: Batch): Promise<boolean> {
     const session = await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false, dryRun: true }, signal))
-    const report = await session.transfer({ source: this.context.source, entries: batch.entries, signal: this.#abort.signal })
+    const report = await session.transfer({
+      source: this.context.source,
+      entries: batch.entries,
+      signal: this.#abort.signal,
+    })
     return report.deleted > 0
   }
 
@@ -438,7 +491,11 @@ export class Target {
   #reject(mark: Mark, settle: (mark: Mark) => void, reason: string): void {
     settle(mark)
     this.#lastError = reason
-    if (mark.attempts === 0) this.context.log.warn({ target: this.name }, `${printable(mark.path) || '.'}: ${reason}; it will be tried again until it succeeds`)
+    if (mark.attempts === 0)
+      this.context.log.warn(
+        { target: this.name },
+        `${printable(mark.path) || '.'}: ${reason}; it will be tried again until it succeeds`,
+      )
     // A tree that failed in part is compared the next time, not sent whole again.
     this.#dirty.putBackFailed({ ...mark, quick: mark.quick || mark.scope !== 'entry' }, reason, Date.now())
   }
@@ -447,9 +504,25 @@ export class Target {
   #fail(path: RawPath, reason: string, marks: readonly Mark[]): void {
     const attempts = marks.find((mark) => mark.path === path)?.attempts ?? 0
     this.#lastError = reason
-    if (attempts === 0) this.context.log.warn({ target: this.name }, `${reason}; it will be tried again until it succeeds`)
+    if (attempts === 0)
+      this.context.log.warn({ target: this.name }, `${reason}; it will be tried again until it succeeds`)
     const nowMs = Date.now()
-    this.#dirty.putBackFailed({ path, scope: 'entry', quick: false, content: true, large: false, sinceMs: nowMs, dueMs: nowMs, attempts, reason }, reason, nowMs)
+    this.#dirty.putBackFailed(
+      {
+        path,
+        scope: 'entry',
+        quick: false,
+        content: true,
+        plain: false,
+        large: false,
+        sinceMs: nowMs,
+        dueMs: nowMs,
+        attempts,
+        reason,
+      },
+      reason,
+      nowMs,
+    )
     this.context.journal.owed(this.name, path, false)
   }
 
@@ -568,7 +641,8 @@ function outcomeOf(batch: Batch, report: TransferReport): Outcome {
 
 function failureBelow(mark: Mark, failed: ReadonlyMap<RawPath, string>): string | null {
   for (const [path, reason] of failed) {
-    if (path === mark.path || (mark.scope !== 'entry' && (mark.path === '' || path.startsWith(`${mark.path}/`)))) return reason
+    if (path === mark.path || (mark.scope !== 'entry' && (mark.path === '' || path.startsWith(`${mark.path}/`))))
+      return reason
   }
   return null
 }
@@ -577,7 +651,9 @@ const isConnectionLoss = (error: unknown) => error instanceof ConnectError || er
 
 /** Whether this batch can delete a name in the root itself. */
 function deletesAtTop(batch: Batch): boolean {
-  return batch.entries.some((entry) => (entry.mode === 0 && !entry.path.includes('/')) || (entry.path === '' && entry.hasContent))
+  return batch.entries.some(
+    (entry) => (entry.mode === 0 && !entry.path.includes('/')) || (entry.path === '' && entry.hasContent),
+  )
 }
 
 const changedSince = (entry: FileEntry, sinceMs: number) => entry.mode !== 0 && entry.mtime * 1000 >= sinceMs

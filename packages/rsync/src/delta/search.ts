@@ -151,7 +151,15 @@ export class BlockSearch {
     for (;;) {
       if (!this.#primed) this.#wasm.weak(this.#windowAt + this.#scan, blockLength)
       this.#primed = true
-      const at = this.#wasm.find(this.#windowAt + this.#scan, this.#windowAt + last, blockLength, this.#sumsAt, this.#nextAt, this.#headsAt, this.#mask)
+      const at = this.#wasm.find(
+        this.#windowAt + this.#scan,
+        this.#windowAt + last,
+        blockLength,
+        this.#sumsAt,
+        this.#nextAt,
+        this.#headsAt,
+        this.#mask,
+      )
       if (at === 0) {
         this.#scan = last
         return -1

@@ -1,5 +1,5 @@
 import { ProtocolError } from '../errors.js'
-import { type RawPath, fromBytes } from '../raw-path.js'
+import { fromBytes, type RawPath } from '../raw-path.js'
 import { XMIT } from '../wire/constants.js'
 import { type Cursor, within } from '../wire/cursor.js'
 import type { Writer } from '../wire/writer.js'
@@ -160,7 +160,15 @@ export class FlistDecoder {
     const target = isSymlink(mode) ? this.#target(c) : ''
     const entry: FileEntry = {
       ...missing(path),
-      mode, size, mtime, mtimeNsec, uid, gid, rdevMajor, rdevMinor, target,
+      mode,
+      size,
+      mtime,
+      mtimeNsec,
+      uid,
+      gid,
+      rdevMajor,
+      rdevMinor,
+      target,
       linkGroup: flags & XMIT.HLINKED ? `#${ndx}` : '',
       hasContent: isDirectory(mode) && !(flags & XMIT.NO_CONTENT_DIR),
     }
@@ -180,7 +188,9 @@ export class FlistDecoder {
     within('shared name length', same, 0, this.#previous.path.length)
     within('name length', same + rest, 1, PATH_MAX - 1)
     const path = this.#previous.path.slice(0, same) + fromBytes(c.bytes(rest))
-    const bad = path.includes('\0') || path.split('/').some((name) => name === '' || name === '..' || (name === '.' && path !== '.'))
+    const bad =
+      path.includes('\0') ||
+      path.split('/').some((name) => name === '' || name === '..' || (name === '.' && path !== '.'))
     if (bad) throw new ProtocolError('file list', `the name ${JSON.stringify(path)} leaves the destination`)
     return path
   }

@@ -30,7 +30,20 @@ export const isDevice = (mode: number) => (mode & S_IFMT) === S_IFCHR || (mode &
 export const isSpecial = (mode: number) => (mode & S_IFMT) === S_IFIFO || (mode & S_IFMT) === S_IFSOCK
 
 export function missing(path: RawPath): FileEntry {
-  return { path, mode: 0, size: 0, mtime: 0, mtimeNsec: 0, uid: 0, gid: 0, rdevMajor: 0, rdevMinor: 0, target: '', linkGroup: '', hasContent: false }
+  return {
+    path,
+    mode: 0,
+    size: 0,
+    mtime: 0,
+    mtimeNsec: 0,
+    uid: 0,
+    gid: 0,
+    rdevMajor: 0,
+    rdevMinor: 0,
+    target: '',
+    linkGroup: '',
+    hasContent: false,
+  }
 }
 
 /** The entry that `stat` describes. `target` is needed for symlinks only. */

@@ -1,9 +1,18 @@
-import { closeSync, readdirSync } from 'node:fs'
-import { constants } from 'node:fs'
+import { closeSync, constants, readdirSync } from 'node:fs'
 import { FileError } from '../errors.js'
-import { close, openBeneath, openDirectory, openPath, readLink, type Stat, statAt, SystemError } from '../kernel.js'
-import { type RawPath, join, parent } from '../raw-path.js'
-import { type FileEntry, entryOf, isDirectory, isSymlink } from './entry.js'
+import {
+  close,
+  openBeneath,
+  openDirectory,
+  openPath,
+  readLink,
+  type Stat,
+  SystemError,
+  statAt,
+  statPath,
+} from '../kernel.js'
+import { join, parent, type RawPath } from '../raw-path.js'
+import { entryOf, type FileEntry, isDirectory, isSymlink } from './entry.js'
 
 /** What the receiver can take: its own buffers for a path hold MAXPATHLEN bytes, and a longer one ends the session. */
 const WIRE_PATH_MAX = 4000
@@ -32,12 +41,19 @@ export class SourceTree {
   }
 
   leave(): void {
-    if (--this.#users === 0) close(this.#root)
+    if (--this.#users > 0) return
+    close(this.#root)
+    this.#root = -1 // the number may soon be another file's
   }
 
-  /** Stat of the root as it was entered, whatever its path leads to by now. */
+  /** Stat of the directory that was entered. */
   rootStat(): Stat {
     return statAt(this.#root, '')
+  }
+
+  /** Stat of what the root's path leads to now, which may be another. */
+  pathStat(): Stat {
+    return statPath(this.path)
   }
 
   /** What `path` is now, or null when it is not there. Throws FileError when it cannot be looked at. */
@@ -63,7 +79,11 @@ export class SourceTree {
    * Looks at every name in the directory `dir`, in the order of the file list: files, then directories.
    * Null when it is not there (any more). One name that fails goes to `failed`.
    */
-  list(dir: RawPath, keep: (path: RawPath, directory: boolean) => boolean, failed: (error: FileError) => void): Found[] | null {
+  list(
+    dir: RawPath,
+    keep: (path: RawPath, directory: boolean) => boolean,
+    failed: (error: FileError) => void,
+  ): Found[] | null {
     let fd: number
     try {
       tooLong(dir)
@@ -81,7 +101,12 @@ export class SourceTree {
     }
   }
 
-  #listOpen(fd: number, dir: RawPath, keep: (path: RawPath, directory: boolean) => boolean, failed: (error: FileError) => void): Found[] {
+  #listOpen(
+    fd: number,
+    dir: RawPath,
+    keep: (path: RawPath, directory: boolean) => boolean,
+    failed: (error: FileError) => void,
+  ): Found[] {
     const files: Found[] = []
     const directories: Found[] = []
     for (const name of readdirSync(`/proc/self/fd/${fd}`, 'latin1')) {
@@ -126,7 +151,8 @@ function found(path: RawPath, stat: Stat, fd: number): Found {
 }
 
 function tooLong(path: RawPath): void {
-  if (path.length > WIRE_PATH_MAX) throw new FileError(path, `the path is ${path.length} bytes long; rsync takes ${WIRE_PATH_MAX}`)
+  if (path.length > WIRE_PATH_MAX)
+    throw new FileError(path, `the path is ${path.length} bytes long; rsync takes ${WIRE_PATH_MAX}`)
 }
 
 /** The name is not there: never was, was removed, or a directory above it is now something else. */

@@ -1,6 +1,6 @@
+import { NDX_DONE } from './constants.js'
 import type { Cursor } from './cursor.js'
 import type { Writer } from './writer.js'
-import { NDX_DONE } from './constants.js'
 
 /** io.c read_ndx()/write_ndx(): indexes travel as differences; each direction of a session has its own codec. */
 export class NdxCodec {
