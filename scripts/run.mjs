@@ -2,7 +2,7 @@
 // clone nothing else exists yet, so this installs and builds whatever is missing or stale first.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -54,7 +54,8 @@ function startDirectory() {
 
 function install() {
   stale('install', [join(root, 'package-lock.json'), ...packageFiles()], join(root, 'node_modules'), () => {
-    run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])
+    // Not `npm ci`: it insists on packages for other platforms, which not every registry mirror has.
+    run('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'])
   })
 }
 
@@ -75,9 +76,9 @@ function build() {
       'simd',
       '--initialMemory',
       '2',
-      '--exportRuntime=false',
     ])
     run('npx', ['tsc', '-b'])
+    chmodSync(join(root, 'packages/syncline/dist/src/main.js'), 0o755)
   })
 }
 

@@ -85,18 +85,26 @@ export class Channel {
     if (early.length > 0) this.#mux.push(early)
   }
 
+  /** What `decode` makes of what has arrived, or undefined when that is not its whole message yet. */
+  tryReceive<T extends {}>(decode: (c: Cursor) => T): T | undefined {
+    const start = this.cursor.pos
+    try {
+      return decode(this.cursor)
+    } catch (error) {
+      if (error !== UNDERFLOW) throw error
+      this.cursor.pos = start
+      return undefined
+    }
+  }
+
   /** Runs `decode` as soon as its whole message has arrived. It may run more than once, so it must only return. */
-  async receive<T>(what: string, decode: (c: Cursor) => T): Promise<T> {
+  async receive<T extends {}>(what: string, decode: (c: Cursor) => T): Promise<T> {
     for (;;) {
-      const start = this.cursor.pos
-      try {
-        return decode(this.cursor)
-      } catch (error) {
-        if (error !== UNDERFLOW) throw error
-      }
+      const got = this.tryReceive(decode)
+      if (got !== undefined) return got
       const flushed = this.flush()
       if (flushed !== undefined) await flushed
-      await this.#more(start, what)
+      await this.#more(this.cursor.pos, what)
     }
   }
 

@@ -7,6 +7,7 @@ const syscall = libc.func('long syscall(long number, long a, void *b, void *c, l
 const sysStatx = libc.func('int statx(int dirfd, void *path, int flags, unsigned int mask, void *buffer)')
 const sysOpenat = libc.func('int openat(int dirfd, void *path, int flags)')
 const sysClose = libc.func('int close(int fd)')
+const sysPread = libc.func('long pread(int fd, void *buffer, size_t length, int64_t offset)')
 const sysReadlinkat = libc.func('long readlinkat(int dirfd, void *path, void *buffer, size_t size)')
 
 const NameFirst = koffi.struct({ name: 'char *' })
@@ -35,10 +36,11 @@ export interface Stat {
   /** Seconds since the epoch, may be negative; `mtimeNsec` counts up from it. */
   mtime: number
   mtimeNsec: number
-  ctimeMs: number
   /** The device's number, major * 2^32 + minor. */
   dev: number
-  ino: bigint
+  /** The inode's number in two halves of 32 bits: some filesystems use all of them. */
+  inoHigh: number
+  inoLow: number
   rdevMajor: number
   rdevMinor: number
 }
@@ -82,7 +84,11 @@ function cString(path: string): Buffer {
   return pathBuffer
 }
 
-const how = new BigUint64Array(3) // struct open_how { u64 flags, mode, resolve }
+// Where the halves of a 64-bit field are: BigInts would cost more than the call.
+const [LOW, HIGH] = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1 ? [0, 1] : [1, 0]
+
+const howBuffer = new BigUint64Array([0n, 0n, BigInt(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)])
+const how = new Uint32Array(howBuffer.buffer) // struct open_how { u64 flags, mode, resolve }
 let hasOpenat2 = true
 
 /**
@@ -92,8 +98,7 @@ let hasOpenat2 = true
 export function openBeneath(root: number, path: string, flags: number): number {
   const relative = path === '' ? '.' : path
   if (hasOpenat2) {
-    how[0] = BigInt((flags | O_CLOEXEC) >>> 0)
-    how[2] = BigInt(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+    how[LOW] = (flags | O_CLOEXEC) >>> 0
     const fd = Number(syscall(SYS_OPENAT2, root, cString(relative), how, how.byteLength))
     if (fd >= 0) return fd
     const errno = koffi.errno()
@@ -132,6 +137,13 @@ export function openDirectory(path: string): number {
 /** A descriptor that only names a file, directory, symlink or device; opening it never blocks. */
 export const openPath = (root: number, path: string): number => openBeneath(root, path, O_PATH | O_NOFOLLOW)
 
+/** pread(2): up to `into.length` bytes from `offset`; returns how many, 0 at the end of the file. */
+export function readAt(fd: number, into: Uint8Array, offset: number): number {
+  const length = Number(sysPread(fd, into, into.length, offset))
+  if (length < 0) fail('read')
+  return length
+}
+
 export function close(fd: number): void {
   sysClose(fd)
 }
@@ -139,7 +151,7 @@ export function close(fd: number): void {
 const statxBuffer = new ArrayBuffer(256)
 const statx16 = new Uint16Array(statxBuffer)
 const statx32 = new Uint32Array(statxBuffer)
-const statx64 = new BigInt64Array(statxBuffer)
+const statxSigned32 = new Int32Array(statxBuffer)
 
 /** statx(2) of `name` in the directory `dir`, not following it; with name '' of the descriptor itself. */
 export function statAt(dir: number, name: string): Stat {
@@ -178,10 +190,10 @@ function decodeStatx(): Stat {
     uid: statx32[0x14 / 4],
     gid: statx32[0x18 / 4],
     mode: statx16[0x1c / 2],
-    ino: statx64[0x20 / 8],
-    size: Number(statx64[0x28 / 8]),
-    ctimeMs: Number(statx64[0x60 / 8]) * 1000 + Math.floor(statx32[0x68 / 4] / 1e6),
-    mtime: Number(statx64[0x70 / 8]),
+    inoHigh: statx32[0x20 / 4 + HIGH],
+    inoLow: statx32[0x20 / 4 + LOW],
+    size: statx32[0x28 / 4 + HIGH] * 2 ** 32 + statx32[0x28 / 4 + LOW],
+    mtime: statxSigned32[0x70 / 4 + HIGH] * 2 ** 32 + statx32[0x70 / 4 + LOW],
     mtimeNsec: statx32[0x78 / 4],
     rdevMajor: statx32[0x80 / 4],
     rdevMinor: statx32[0x84 / 4],

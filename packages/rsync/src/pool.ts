@@ -23,7 +23,7 @@ export class SessionPool {
   readonly #abort = new AbortController()
   #opening = 0
   /** Handed out, and not yet closed by the daemon. */
-  #busy = 0
+  readonly #busy = new Set<Session>()
   /** How many sessions the daemon lets us have, as far as we have learned. */
   #cap = Number.POSITIVE_INFINITY
   #failures = 0
@@ -49,6 +49,7 @@ export class SessionPool {
 
   /** A ready session. Rejects with what `open` said when none can be had now; the next call waits for the pause. */
   acquire(): Promise<Session> {
+    if (this.#abort.signal.aborted) return Promise.reject(new ConnectError('closed'))
     this.#ticker ??= setInterval(() => this.#tend(), TICK_MS).unref()
     for (let one = this.#idle.shift(); one !== undefined; one = this.#idle.shift()) {
       if (!one.session.alive) continue
@@ -84,7 +85,7 @@ export class SessionPool {
   /** Takes back a session that was acquired and not used. */
   giveBack(session: Session): void {
     if (!session.alive) return session.destroy()
-    this.#busy--
+    this.#busy.delete(session)
     this.#offer(session)
   }
 
@@ -112,29 +113,34 @@ export class SessionPool {
       this.#openOne()
   }
 
+  /** Opens no more and gives up what is being opened; whoever waits for one is told. */
+  stopOpening(): void {
+    this.#abort.abort()
+    for (const { reject } of this.#waiting.splice(0)) reject(new ConnectError('closed'))
+  }
+
   /** Gives every session back. Waiting callers are rejected. */
   async close(): Promise<void> {
-    this.#abort.abort()
+    this.stopOpening()
     clearTimeout(this.#timer)
     clearTimeout(this.#refillTimer)
     clearInterval(this.#ticker)
-    for (const { reject } of this.#waiting.splice(0)) reject(new ConnectError('closed'))
     await Promise.all(this.#idle.splice(0).map(({ session }) => session.close(this.source)))
   }
 
   get #total(): number {
-    return this.#idle.length + this.#opening + this.#busy
+    return this.#idle.length + this.#opening + this.#busy.size
   }
 
   /** Its place at the daemon is free again when the daemon has closed the connection. */
   #handOut(session: Session): void {
-    this.#busy++
+    this.#busy.add(session)
     if (session.counted) return
     session.counted = true
     session.onClosed(() => {
       const at = this.#idle.findIndex((one) => one.session === session)
       if (at >= 0) this.#idle.splice(at, 1)
-      else this.#busy--
+      else this.#busy.delete(session)
       if (this.#total < this.#cap) this.#refillIn(REFILL_MS)
     })
   }
@@ -199,7 +205,7 @@ export class SessionPool {
   }
 
   #failed(error: Error): void {
-    if (isFull(error) && this.#idle.length + this.#busy > 0) {
+    if (isFull(error) && this.#idle.length + this.#busy.size > 0) {
       this.#learnCap()
       return // whoever waits gets the next place that becomes free
     }
@@ -213,7 +219,7 @@ export class SessionPool {
 
   /** The daemon has no more places: be content with what we have, and leave one of them to others. */
   #learnCap(): void {
-    const have = this.#idle.length + this.#busy
+    const have = this.#idle.length + this.#busy.size
     this.#cap = Math.max(1, Math.min(this.#cap, have > 1 ? have - 1 : have))
     if (this.#total > this.#cap && this.#idle.length > 0) void this.#closeOne()
   }

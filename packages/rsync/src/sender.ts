@@ -1,16 +1,15 @@
-import { readSync } from 'node:fs'
 import type { Channel } from './channel.js'
 import { BlockSearch, type BlockSums } from './delta/search.js'
 import type { Sums } from './digest.js'
 import { FileError, ProtocolError } from './errors.js'
-import { type FileEntry, isRegular } from './flist/entry.js'
-import { closeFile, type SourceTree } from './flist/source.js'
-import { statAt } from './kernel.js'
+import { type FileEntry, isRegular, linkGroupOf } from './flist/entry.js'
+import type { SourceTree } from './flist/source.js'
+import { close, readAt, statAt } from './kernel.js'
 import type { RawPath } from './raw-path.js'
 import { ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from './wire/constants.js'
 import { type Cursor, within } from './wire/cursor.js'
 import { NdxCodec } from './wire/ndx.js'
-import { decodeSumHead, encodeSumHead } from './wire/sum-head.js'
+import { decodeSumHead, encodeSumHead, type SumHead } from './wire/sum-head.js'
 import type { TokenEncoder } from './wire/token.js'
 
 const READ_BYTES = 1 << 17
@@ -44,7 +43,7 @@ export interface SenderOptions {
   ahead: boolean
 }
 
-const WHOLE_FILE: BlockSums = {
+const NO_BLOCKS: BlockSums = {
   head: { count: 0, blockLength: 0, s2Length: 0, remainder: 0 },
   weak: new Uint32Array(0),
   strong: Buffer.alloc(0),
@@ -63,181 +62,199 @@ export async function sendFiles(
   entries: readonly FileEntry[],
   options: SenderOptions,
 ): Promise<SenderReport> {
-  const report: SenderReport = { failed: [], changed: [], deferred: [], sent: 0, literalBytes: 0, matchedBytes: 0 }
-  const input = new NdxCodec()
-  const output = new NdxCodec()
-  const { out } = channel
-  const answer = async (ndx: number, request: Request, blocks: BlockSums) => {
-    const head = () => {
-      output.encode(out, ndx)
-      encodeRequest(out, request)
-      encodeSumHead(out, blocks.head)
+  const sender = new Sender(channel, source, entries, options)
+  await sender.run()
+  return sender.report
+}
+
+class Sender {
+  readonly report: SenderReport = { failed: [], changed: [], deferred: [], sent: 0, literalBytes: 0, matchedBytes: 0 }
+  readonly #input = new NdxCodec()
+  readonly #output = new NdxCodec()
+  readonly #decodeNdx = (c: Cursor) => this.#input.decode(c)
+  readonly #decodeSumHead = (c: Cursor) => decodeSumHead(c, this.options.sums.length)
+  readonly #sentAhead = new Set<number>()
+
+  constructor(
+    readonly channel: Channel,
+    readonly source: SourceTree,
+    readonly entries: readonly FileEntry[],
+    readonly options: SenderOptions,
+  ) {}
+
+  async run(): Promise<void> {
+    const { channel } = this
+    if (this.options.ahead) await this.#sendAhead()
+    for (let phase = 0; phase <= LAST_PHASE; ) {
+      const ndx = channel.tryReceive(this.#decodeNdx) ?? (await channel.receive('file index', this.#decodeNdx))
+      if (ndx === NDX_DONE) {
+        phase++
+        this.#output.encode(channel.out, NDX_DONE)
+      } else if (ndx === NDX_DEL_STATS) await readDeleteStats(channel)
+      else await this.#serve(ndx, phase)
     }
-    await answerOne(channel, source, entries[ndx], ndx, blocks, head, options, report)
+    await this.#finalGoodbye()
+  }
+
+  async #serve(ndx: number, phase: number): Promise<void> {
+    const { channel, options } = this
+    within('file index', ndx, 0, this.entries.length - 1)
+    const entry = this.entries[ndx]
+    const request = channel.tryReceive(decodeRequest) ?? (await channel.receive('item flags', decodeRequest))
+    options.onItem?.(entry, request.iflags)
+    if (!(request.iflags & ITEM.TRANSFER) || options.dryRun) {
+      this.#output.encode(channel.out, ndx)
+      encodeRequest(channel.out, request)
+      return
+    }
+    const head = channel.tryReceive(this.#decodeSumHead) ?? (await channel.receive('sum head', this.#decodeSumHead))
+    const blocks = head.count === 0 ? { ...NO_BLOCKS, head } : await readBlocks(channel, head)
+    if (!isRegular(entry.mode)) {
+      throw new ProtocolError('file index', `${ndx} is no regular file, yet its content is asked for`)
+    }
+    // The generator asks for what has gone ahead, too; when it asks in a later phase, that did not arrive well.
+    if (phase === 0 && this.#sentAhead.delete(ndx)) return
+    await this.#answer(ndx, request, blocks)
+  }
+
+  async #sendAhead(): Promise<void> {
+    for (const [ndx, { mode }] of this.entries.entries()) {
+      if (!isRegular(mode)) continue
+      await this.#answer(ndx, { iflags: ITEM.TRANSFER, basisType: -1, xname: null }, NO_BLOCKS)
+      this.#sentAhead.add(ndx)
+    }
+  }
+
+  async #answer(ndx: number, request: Request, blocks: BlockSums): Promise<void> {
+    const { report, source, channel } = this
+    const entry = this.entries[ndx]
+    if (this.options.defer?.(entry)) {
+      report.deferred.push(entry.path)
+      return this.#noSend(ndx)
+    }
+    let fd: number
+    try {
+      fd = source.open(entry.path)
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error
+      report.failed.push(error)
+      return this.#noSend(ndx)
+    }
+    try {
+      const before = statAt(fd, '')
+      const another = entry.linkGroup !== '' && linkGroupOf(before) !== entry.linkGroup
+      if (!isRegular(before.mode) || another) {
+        report.changed.push(entry.path) // something else has taken its name
+        return this.#noSend(ndx)
+      }
+      this.#output.encode(channel.out, ndx)
+      encodeRequest(channel.out, request)
+      encodeSumHead(channel.out, blocks.head)
+      const size = await this.#sendContent(fd, before.size, entry.path, blocks)
+      // A file that has the size and the time of its entry after it was read is the one that was listed.
+      if (size !== entry.size || !sameContent(statAt(fd, ''), entry)) report.changed.push(entry.path)
+      report.sent++
+    } finally {
+      close(fd)
+    }
     const wait = channel.relieve()
     if (wait !== undefined) await wait
   }
-  const sentAhead = new Set<number>()
-  if (options.ahead) {
-    for (const [ndx, { mode }] of entries.entries()) {
-      if (!isRegular(mode)) continue
-      await answer(ndx, { iflags: ITEM.TRANSFER, basisType: -1, xname: null }, WHOLE_FILE)
-      sentAhead.add(ndx)
-    }
-  }
-  for (let phase = 0; ; ) {
-    const ndx = await channel.receive('file index', (c) => input.decode(c))
-    if (ndx === NDX_DONE) {
-      if (++phase > LAST_PHASE) break
-      output.encode(out, NDX_DONE)
-      continue
-    }
-    if (ndx === NDX_DEL_STATS) {
-      await readDeleteStats(channel)
-      continue
-    }
-    within('file index', ndx, 0, entries.length - 1)
-    const entry = entries[ndx]
-    const request = await channel.receive('item flags', decodeRequest)
-    options.onItem?.(entry, request.iflags)
-    if (!(request.iflags & ITEM.TRANSFER) || options.dryRun) {
-      output.encode(out, ndx)
-      encodeRequest(out, request)
-      continue
-    }
-    const blocks = await readSums(channel, options.sums.length)
-    if (!isRegular(entry.mode))
-      throw new ProtocolError('file index', `${ndx} is no regular file, yet its content is asked for`)
-    // The generator asks for what has gone ahead, too; when it asks in a later phase, that did not arrive well.
-    if (phase === 0 && sentAhead.delete(ndx)) continue
-    await answer(ndx, request, blocks)
-  }
-  output.encode(out, NDX_DONE)
-  await finalGoodbye(channel, input, output, options.protocol)
-  return report
-}
 
-/** io.c/main.c read_final_goodbye(): protocol 31 says goodbye twice, and may count deletions first. */
-async function finalGoodbye(channel: Channel, input: NdxCodec, output: NdxCodec, protocol: number): Promise<void> {
-  for (let rounds = protocol >= 31 ? 2 : 1; rounds > 0; ) {
-    const ndx = await channel.receive('goodbye', (c) => input.decode(c))
-    if (ndx === NDX_DEL_STATS) {
-      await readDeleteStats(channel)
-      continue
-    }
-    if (ndx !== NDX_DONE) throw new ProtocolError('goodbye', `index ${ndx}`)
-    if (--rounds > 0) output.encode(channel.out, NDX_DONE)
-  }
-  const wait = channel.flush()
-  if (wait !== undefined) await wait
-}
-
-async function answerOne(
-  channel: Channel,
-  source: SourceTree,
-  entry: FileEntry,
-  ndx: number,
-  blocks: BlockSums,
-  answer: () => void,
-  options: SenderOptions,
-  report: SenderReport,
-): Promise<void> {
-  const skip = () => {
+  /** Tells the receiver that nothing will come for this one. */
+  #noSend(ndx: number): void {
     const payload = Buffer.alloc(4)
     payload.writeInt32LE(ndx)
-    channel.sendMessage(MSG.NO_SEND, payload)
+    this.channel.sendMessage(MSG.NO_SEND, payload)
   }
-  if (options.defer?.(entry)) {
-    report.deferred.push(entry.path)
-    return skip()
-  }
-  let fd: number
-  try {
-    fd = source.open(entry.path)
-  } catch (error) {
-    if (!(error instanceof FileError)) throw error
-    report.failed.push(error)
-    return skip()
-  }
-  try {
-    const before = statAt(fd, '')
-    if (!isRegular(before.mode)) {
-      report.changed.push(entry.path) // something else has taken its name
-      return skip()
+
+  /**
+   * Sends `size` bytes of the file, fewer when it shrinks meanwhile, and returns how many: the whole-file sum is over
+   * what was sent, so the receiver's copy is sound. A read error ends the file with a sum that cannot be right.
+   */
+  async #sendContent(fd: number, size: number, path: RawPath, blocks: BlockSums): Promise<number> {
+    const { report, channel } = this
+    const { file } = this.options.sums
+    const tokens = new CountedTokens(this.options.tokens(), blocks.head, report)
+    const search = blocks.head.count > 0 ? new BlockSearch(blocks, this.options.sums.block, tokens) : undefined
+    let damaged = false
+    let at = 0
+    file.reset()
+    try {
+      while (at < size) {
+        const into = search?.free ?? readBuffer
+        let length: number
+        try {
+          length = readAt(fd, into.subarray(0, size - at), at)
+        } catch (error) {
+          report.failed.push(new FileError(path, (error as Error).message, false, { cause: error }))
+          damaged = true
+          break
+        }
+        if (length === 0) break // it shrank
+        const bytes = into.subarray(0, length)
+        file.update(bytes)
+        at += length
+        if (search === undefined) tokens.literal(bytes)
+        else search.advance(length)
+        if (at < size) {
+          const wait = channel.relieve()
+          if (wait !== undefined) await wait
+        }
+      }
+      search?.finish()
+    } finally {
+      search?.close()
     }
-    answer()
-    await sendContent(channel, fd, before.size, entry.path, blocks, options, report)
-    if (!sameContent(before, entry) || !sameContent(statAt(fd, ''), before)) report.changed.push(entry.path)
-    report.sent++
-  } finally {
-    closeFile(fd)
+    tokens.end()
+    const sum = file.final()
+    if (damaged) for (let i = 0; i < sum.length; i++) sum[i] ^= 0xff
+    channel.out.bytes(sum)
+    return at
+  }
+
+  /** io.c/main.c read_final_goodbye(): protocol 31 says goodbye twice, and may count deletions first. */
+  async #finalGoodbye(): Promise<void> {
+    const { channel } = this
+    for (let rounds = this.options.protocol >= 31 ? 2 : 1; rounds > 0; ) {
+      const ndx = await channel.receive('goodbye', this.#decodeNdx)
+      if (ndx === NDX_DEL_STATS) {
+        await readDeleteStats(channel)
+        continue
+      }
+      if (ndx !== NDX_DONE) throw new ProtocolError('goodbye', `index ${ndx}`)
+      if (--rounds > 0) this.#output.encode(channel.out, NDX_DONE)
+    }
+    const wait = channel.flush()
+    if (wait !== undefined) await wait
   }
 }
 
-const sameContent = (a: Content, b: Content) => a.size === b.size && a.mtime === b.mtime && a.mtimeNsec === b.mtimeNsec
+/** Tokens on their way, counted for the report. */
+class CountedTokens implements TokenEncoder {
+  constructor(
+    readonly tokens: TokenEncoder,
+    readonly head: SumHead,
+    readonly report: SenderReport,
+  ) {}
+  literal(bytes: Buffer): void {
+    this.report.literalBytes += bytes.length
+    this.tokens.literal(bytes)
+  }
+  match(block: number): void {
+    const { count, remainder, blockLength } = this.head
+    this.report.matchedBytes += block === count - 1 && remainder > 0 ? remainder : blockLength
+    this.tokens.match(block)
+  }
+  end(): void {
+    this.tokens.end()
+  }
+}
+
 type Content = Pick<FileEntry, 'size' | 'mtime' | 'mtimeNsec'>
+const sameContent = (a: Content, b: Content) => a.size === b.size && a.mtime === b.mtime && a.mtimeNsec === b.mtimeNsec
 
 const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
-
-/**
- * Sends `size` bytes of the file, fewer when it shrinks meanwhile: the whole-file sum is over what was sent, so the
- * receiver's copy is sound, and the file is sent again. A read error ends the file with a sum that cannot be right.
- */
-async function sendContent(
-  channel: Channel,
-  fd: number,
-  size: number,
-  path: RawPath,
-  blocks: BlockSums,
-  options: SenderOptions,
-  report: SenderReport,
-): Promise<void> {
-  const tokens = options.tokens()
-  const { file } = options.sums
-  file.reset()
-  let damaged = false
-  const { blockLength, count, remainder } = blocks.head
-  const counted: TokenEncoder = {
-    literal: (bytes) => {
-      report.literalBytes += bytes.length
-      tokens.literal(bytes)
-    },
-    match: (block) => {
-      report.matchedBytes += block === count - 1 && remainder > 0 ? remainder : blockLength
-      tokens.match(block)
-    },
-    end: () => tokens.end(),
-  }
-  const search = count > 0 ? new BlockSearch(blocks, options.sums.block, counted) : undefined
-  try {
-    for (let at = 0; at < size; ) {
-      const into = search?.free ?? readBuffer
-      let length: number
-      try {
-        length = readSync(fd, into, 0, Math.min(into.length, size - at), at)
-      } catch (error) {
-        report.failed.push(new FileError(path, `read: ${(error as Error).message}`, false, { cause: error }))
-        damaged = true
-        break
-      }
-      if (length === 0) break // it shrank
-      const bytes = into.subarray(0, length)
-      file.update(bytes)
-      at += length
-      if (search === undefined) counted.literal(bytes)
-      else search.advance(length)
-      const wait = channel.relieve()
-      if (wait !== undefined) await wait
-    }
-    search?.finish()
-  } finally {
-    search?.close()
-  }
-  counted.end()
-  const sum = file.final()
-  if (damaged) for (let i = 0; i < sum.length; i++) sum[i] ^= 0xff
-  channel.out.bytes(sum)
-}
 
 function decodeRequest(c: Cursor): Request {
   const iflags = c.u16()
@@ -253,8 +270,7 @@ function encodeRequest(out: Channel['out'], { iflags, basisType, xname }: Reques
 }
 
 /** sender.c receive_sums(). The sums are kept as they arrive, so a peer pays in bytes for what it makes us hold. */
-async function readSums(channel: Channel, s2LengthMax: number): Promise<BlockSums> {
-  const head = await channel.receive('sum head', (c) => decodeSumHead(c, s2LengthMax))
+async function readBlocks(channel: Channel, head: SumHead): Promise<BlockSums> {
   const size = 4 + head.s2Length
   let weak = new Uint32Array(Math.min(head.count, 4096))
   const strong: Buffer[] = []

@@ -46,7 +46,13 @@ interface Result {
 }
 
 /** Searches `file` and puts it together again as the receiver does. `pieces` says how many bytes come at a time. */
-function search(basis: Buffer, file: Buffer, blockLength: number, pieces: () => number, sums = sumsOf(basis, blockLength)): Result {
+function search(
+  basis: Buffer,
+  file: Buffer,
+  blockLength: number,
+  pieces: () => number,
+  sums = sumsOf(basis, blockLength),
+): Result {
   const parts: Buffer[] = []
   const result: Result = { file, literalBytes: 0, matches: [] }
   const one = new BlockSearch(sums, strong, {
@@ -80,7 +86,8 @@ function search(basis: Buffer, file: Buffer, blockLength: number, pieces: () => 
 /** The greedy search in plain words: at each place take a block of the basis that is there, else go one byte on. */
 function plainSearch(basis: Buffer, file: Buffer, blockLength: number): number {
   const known = new Set<string>()
-  for (let at = 0; at + blockLength <= basis.length; at += blockLength) known.add(basis.toString('latin1', at, at + blockLength))
+  for (let at = 0; at + blockLength <= basis.length; at += blockLength)
+    known.add(basis.toString('latin1', at, at + blockLength))
   const remainder = basis.length % blockLength
   const last = basis.subarray(basis.length - remainder)
   let literalBytes = 0
@@ -123,7 +130,13 @@ test('weak sums are those of a plain reference: every length to 64, long blocks,
   exports.memory.grow(4)
   const at = 0x10000
   const memory = Buffer.from(exports.memory.buffer)
-  const content = Buffer.concat([randomBytes(1000, 1), Buffer.alloc(200, 0x80), Buffer.alloc(200, 0x7f), Buffer.alloc(200, 0xff), randomBytes(140_000, 2)])
+  const content = Buffer.concat([
+    randomBytes(1000, 1),
+    Buffer.alloc(200, 0x80),
+    Buffer.alloc(200, 0x7f),
+    Buffer.alloc(200, 0xff),
+    randomBytes(140_000, 2),
+  ])
   content.copy(memory, at)
   for (let length = 0; length <= 64; length++) {
     for (let start = 0; start < 1800; start += 1 + (start % 7)) {
@@ -153,7 +166,11 @@ test('weak and strong sums of blocks are those that a stock generator sent', asy
   assert.equal(ours.join(''), asked.sums)
 })
 
-type Edit = { at: number; kind: 'insert' | 'delete' | 'overwrite' | 'move' | 'repeat' | 'zeros' | 'truncate'; length: number }
+type Edit = {
+  at: number
+  kind: 'insert' | 'delete' | 'overwrite' | 'move' | 'repeat' | 'zeros' | 'truncate'
+  length: number
+}
 const edits = fc.array(
   fc.record({
     at: fc.nat(9999),
@@ -167,7 +184,11 @@ function edited(basis: Buffer, list: readonly Edit[]): Buffer {
   let file = basis
   list.forEach(({ at, kind, length }, i) => {
     const start = Math.floor((at / 10_000) * file.length)
-    const [before, cut, after] = [file.subarray(0, start), file.subarray(start, start + length), file.subarray(start + length)]
+    const [before, cut, after] = [
+      file.subarray(0, start),
+      file.subarray(start, start + length),
+      file.subarray(start + length),
+    ]
     const fresh = randomBytes(length, at + i + 1)
     if (kind === 'insert') file = Buffer.concat([before, fresh, cut, after])
     else if (kind === 'delete') file = Buffer.concat([before, after])
@@ -182,7 +203,12 @@ function edited(basis: Buffer, list: readonly Edit[]): Buffer {
 
 /** Of `sizes` around whole numbers of blocks, so that remainders of every kind occur; few byte values repeat blocks. */
 const basisFile = fc
-  .record({ blocks: fc.integer({ min: 0, max: 12 }), more: fc.integer({ min: -1, max: 40 }), seed: fc.nat(), values: fc.constantFrom(1, 2, 256) })
+  .record({
+    blocks: fc.integer({ min: 0, max: 12 }),
+    more: fc.integer({ min: -1, max: 40 }),
+    seed: fc.nat(),
+    values: fc.constantFrom(1, 2, 256),
+  })
   .map(({ blocks, more, seed, values }) => {
     const next = pseudoRandom(seed + 1)
     return (blockLength: number) => {
@@ -194,11 +220,17 @@ const basisFile = fc
 
 test('any edit of any file: the tokens give the file, with as few literals as the plain search needs', () => {
   fc.assert(
-    fc.property(basisFile, edits, fc.constantFrom(1, 2, 7, 16, 17, 64, 500, 700), fc.integer({ min: 1, max: 5000 }), (make, list, blockLength, piece) => {
-      const basis = make(blockLength)
-      if (basis.length === 0) return
-      check(basis, edited(basis, list), blockLength, () => piece)
-    }),
+    fc.property(
+      basisFile,
+      edits,
+      fc.constantFrom(1, 2, 7, 16, 17, 64, 500, 700),
+      fc.integer({ min: 1, max: 5000 }),
+      (make, list, blockLength, piece) => {
+        const basis = make(blockLength)
+        if (basis.length === 0) return
+        check(basis, edited(basis, list), blockLength, () => piece)
+      },
+    ),
     { numRuns: 1500 },
   )
 })
@@ -207,7 +239,10 @@ test('an unchanged file is all blocks, in order; an unrelated one all literal', 
   for (const size of [1, 699, 700, 701, 1399, 1400, 7000, 7001]) {
     const basis = randomBytes(size, size)
     const { matches, literalBytes } = check(basis, basis, 700)
-    assert.deepEqual(matches, Array.from({ length: Math.ceil(size / 700) }, (_, i) => i))
+    assert.deepEqual(
+      matches,
+      Array.from({ length: Math.ceil(size / 700) }, (_, i) => i),
+    )
     assert.equal(literalBytes, 0)
     assert.deepEqual(check(basis, randomBytes(size + 3, size + 9), 700).matches, [])
   }
@@ -231,21 +266,26 @@ test('edits at the edges of the window change nothing', () => {
 test('blocks that repeat and zeros: the block behind the last match is taken first, so that runs stay runs', () => {
   const zeros = Buffer.alloc(70_000)
   const { matches } = check(zeros, zeros, 700)
-  assert.deepEqual(matches, Array.from({ length: 100 }, (_, i) => i))
+  assert.deepEqual(
+    matches,
+    Array.from({ length: 100 }, (_, i) => i),
+  )
   check(Buffer.alloc(7001), Buffer.alloc(100_001), 700)
   check(Buffer.alloc(100_001), Buffer.alloc(7001), 700)
 })
 
 test('blocks whose weak sums are equal are told apart by their strong sums', () => {
   // Moving one unit between three neighbours (+1 -2 +1) changes neither of the weak sums.
-  const basis = Buffer.concat(Array.from({ length: 40 }, (_, i) => {
-    const block = Buffer.alloc(700, 0x20)
-    const at = i * 10
-    block[at]++
-    block[at + 1] -= 2
-    block[at + 2]++
-    return block
-  }))
+  const basis = Buffer.concat(
+    Array.from({ length: 40 }, (_, i) => {
+      const block = Buffer.alloc(700, 0x20)
+      const at = i * 10
+      block[at]++
+      block[at + 1] -= 2
+      block[at + 2]++
+      return block
+    }),
+  )
   assert.equal(new Set(sumsOf(basis, 700).weak).size, 1)
   const order = [39, 3, 3, 17, 0]
   const file = Buffer.concat(order.map((i) => basis.subarray(i * 700, (i + 1) * 700)))
@@ -289,4 +329,32 @@ test('64 MiB pass through less than 2 MiB of memory', () => {
   assert.ok(most < 2 << 20, `${most} bytes`)
   assert.equal(literalBytes + matched * 8192, size)
   assert.ok(literalBytes < size / 50)
+})
+
+test('a receiver that sends sums to make us search for ever costs us seconds at most, and still gets the file', () => {
+  // The sums that the index puts into one chain: multiples of what its hash multiplies by, modulo 2^32.
+  let inverse = 1n
+  for (let i = 0; i < 6; i++) inverse = (inverse * (2n - 0x9e3779b1n * inverse)) & 0xffffffffn
+  const oneChain = (i: number) => Number(((BigInt(i % 128) | (BigInt(i >> 7) << 22n)) * inverse) & 0xffffffffn)
+  const zeros = Buffer.alloc(1 << 20)
+  const attacks: [what: string, count: number, blockLength: number, weak: (i: number) => number][] = [
+    ['one chain', 1 << 14, 700, (i) => oneChain(i + 1)],
+    ['equal weak sums of short blocks', 10_000, 1, () => 0],
+    ['equal weak sums', 10_000, 700, () => 0],
+    ['equal weak sums of long blocks', 10, 1 << 17, () => 0],
+  ]
+  for (const [what, count, blockLength, weakOf] of attacks) {
+    const head = { count, blockLength, s2Length: 16, remainder: 0 }
+    const weak = Uint32Array.from({ length: count }, (_, i) => weakOf(i))
+    const startMs = performance.now()
+    const { file, matches } = search(Buffer.alloc(0), zeros, blockLength, ALL_AT_ONCE, {
+      head,
+      weak,
+      strong: Buffer.alloc(count * 16),
+    })
+    const ms = performance.now() - startMs
+    assert.ok(file.equals(zeros))
+    assert.deepEqual(matches, [])
+    assert.ok(ms < 5000, `${what}: ${Math.round(ms)} ms`)
+  }
 })

@@ -3,11 +3,11 @@ import { writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { RemoteError } from '../src/index.js'
 import { CHECKSUMS, checksumNamed, createSums } from '../src/digest.js'
 import { AUTH_DIGESTS, authResponse, greetingLine } from '../src/handshake.js'
+import { RemoteError } from '../src/index.js'
 import { randomBytes, temporaryDirectory } from './stage.js'
-import { openSession, rsync, RSYNCS, StockDaemon, VERSIONS } from './stock.js'
+import { openSession, RSYNCS, rsync, StockDaemon, VERSIONS } from './stock.js'
 
 /** Sums of `abc`: RFC 1320 and 1321, and xxHash's own sanity values in the byte order of rsync. */
 const ABC: Record<string, string> = {
@@ -39,8 +39,21 @@ test('whole-file sums are those that every stock rsync computes', async (t) => {
   for (const size of sizes) writeFileSync(join(home, `${size}`), content(size))
   for (const version of VERSIONS) {
     for (const name of CHECKSUMS) {
-      const args = ['-n', '-r', '-c', '--out-format=%n %C', `--checksum-choice=${name}`, `${home}/`, join(home, 'nowhere')]
-      const theirs = new Map(rsync(RSYNCS[version], args).trim().split('\n').map((line) => line.split(' ') as [string, string]))
+      const args = [
+        '-n',
+        '-r',
+        '-c',
+        '--out-format=%n %C',
+        `--checksum-choice=${name}`,
+        `${home}/`,
+        join(home, 'nowhere'),
+      ]
+      const theirs = new Map(
+        rsync(RSYNCS[version], args)
+          .trim()
+          .split('\n')
+          .map((line) => line.split(' ') as [string, string]),
+      )
       const { file } = await createSums(name, 1, true)
       for (const size of sizes) {
         file.reset()

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { compareEntries, type FileEntry, missing, ProtocolError, type RawPath } from '../src/index.js'
 import { decodeIdList, encodeIdList, FlistDecoder, FlistEncoder, type FlistFormat } from '../src/flist/codec.js'
+import { compareEntries, type FileEntry, missing, ProtocolError, type RawPath } from '../src/index.js'
 import { Cursor } from '../src/wire/cursor.js'
 import { Writer } from '../src/wire/writer.js'
 import { everySplit, Feed } from './feed.js'
@@ -130,9 +130,12 @@ const name = fc
   .uint8Array({ minLength: 1, maxLength: 255 })
   .map((bytes) => Buffer.from(bytes).toString('latin1').replace(/[\0/]/g, '_'))
   .filter((text) => text !== '.' && text !== '..')
-const path = fc
-  .array(name, { minLength: 1, maxLength: 20 })
-  .map((names) => names.join('/').slice(0, 4095).replace(/\/\.{0,2}$/, ''))
+const path = fc.array(name, { minLength: 1, maxLength: 20 }).map((names) =>
+  names
+    .join('/')
+    .slice(0, 4095)
+    .replace(/\/\.{0,2}$/, ''),
+)
 const mtime = fc.oneof(
   fc.integer(),
   fc.constantFrom(0, -1, -(2 ** 31), 2 ** 31 - 1, 2 ** 31, 2 ** 32, 2 ** 53 - 1, -(2 ** 53) + 1),
@@ -179,7 +182,9 @@ test('any list of entries comes back in every format: names of any bytes, times 
         const sent = entries.map((one) => (one.linkGroup === '' ? one : { ...entries[leader], path: one.path }))
         const { entries: got, exhausted } = decodeList([encodeList(sent, format)], format)
         assert.ok(exhausted)
-        const expected = carried(sent, format).map((one) => (one.linkGroup === '' ? one : { ...one, linkGroup: `#${leader}` }))
+        const expected = carried(sent, format).map((one) =>
+          one.linkGroup === '' ? one : { ...one, linkGroup: `#${leader}` },
+        )
         assert.deepEqual(got, expected)
       }),
       { numRuns: 300 },
@@ -288,6 +293,7 @@ test('a name that leaves the destination, or a number that cannot be, is refused
 
 test('an id list without an end is refused after 2^20 names', () => {
   const pieces: Buffer[] = []
-  for (let id = 1; id <= (1 << 20) + 1; id++) pieces.push(Buffer.from([0xe0, id & 0xff, (id >> 8) & 0xff, (id >> 16) & 0xff, 0]))
+  for (let id = 1; id <= (1 << 20) + 1; id++)
+    pieces.push(Buffer.from([0xe0, id & 0xff, (id >> 8) & 0xff, (id >> 16) & 0xff, 0]))
   assert.throws(() => decodeIdList(new Cursor(Buffer.concat(pieces)), false), ProtocolError)
 })

@@ -4,15 +4,24 @@ import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
-import { ConnectError, type FileEntry, ProtocolError, RemoteError, Session, type SourceTree, TimeoutError, type TransferReport } from '../src/index.js'
 import { daemonError, parseGreeting } from '../src/handshake.js'
+import {
+  ConnectError,
+  type FileEntry,
+  ProtocolError,
+  RemoteError,
+  Session,
+  type SourceTree,
+  TimeoutError,
+  type TransferReport,
+} from '../src/index.js'
 import { ITEM, MSG } from '../src/wire/constants.js'
 import { encodeFrame, frameHeader } from '../src/wire/mux.js'
 import { NdxCodec } from '../src/wire/ndx.js'
 import { encodeSumHead, type SumHead } from '../src/wire/sum-head.js'
 import { Writer } from '../src/wire/writer.js'
 import { listAll, openTree, randomBytes, repeat, temporaryDirectory } from './stage.js'
-import { fakeServer, sessionOptions, StockDaemon, tap } from './stock.js'
+import { fakeServer, StockDaemon, sessionOptions, tap } from './stock.js'
 
 const GREETING = '@RSYNCD: 32.0 sha512 md5\n'
 /** What a well-behaved server says up to the file list: compat flags, checksums, seed. */
@@ -33,7 +42,8 @@ const item = (w: Writer, ndx: number, iflags: number) => {
   new NdxCodec().encode(w, ndx)
   w.u16(iflags)
 }
-const head = (w: Writer, more: Partial<SumHead>) => encodeSumHead(w, { count: 0, blockLength: 0, s2Length: 0, remainder: 0, ...more })
+const head = (w: Writer, more: Partial<SumHead>) =>
+  encodeSumHead(w, { count: 0, blockLength: 0, s2Length: 0, remainder: 0, ...more })
 
 interface Tree {
   source: SourceTree
@@ -85,17 +95,19 @@ const NONSENSE: [what: string, bytes: Buffer, error: typeof ProtocolError | type
   ['a message that nobody knows', encodeFrame(77, Buffer.from('x')), ProtocolError, /unknown message 77/],
   ['a frame below the lowest tag', Buffer.from('01000001', 'hex'), ProtocolError, /is this an rsync daemon/],
   ['a message of 16 MiB', frameHeader(MSG.INFO, 0xffffff), ProtocolError, /message 2 of 16777215 bytes/],
-  ...([
-    [{ count: 2 ** 30, blockLength: 700, s2Length: 16 }, /block count/],
-    [{ count: -1, blockLength: 700, s2Length: 16 }, /block count/],
-    [{ count: 1, blockLength: 0, s2Length: 16 }, /block length/],
-    [{ count: 1, blockLength: -700, s2Length: 16 }, /block length/],
-    [{ count: 1, blockLength: (1 << 17) + 1, s2Length: 16 }, /block length/],
-    [{ count: 1, blockLength: 700, s2Length: 17 }, /strong sum length/],
-    [{ count: 1, blockLength: 700, s2Length: -1 }, /strong sum length/],
-    [{ count: 1, blockLength: 700, s2Length: 16, remainder: 701 }, /remainder/],
-    [{ count: 1, blockLength: 700, s2Length: 16, remainder: -1 }, /remainder/],
-  ] as [Partial<SumHead>, RegExp][]).map(([more, why]): (typeof NONSENSE)[number] => [
+  ...(
+    [
+      [{ count: 2 ** 30, blockLength: 700, s2Length: 16 }, /block count/],
+      [{ count: -1, blockLength: 700, s2Length: 16 }, /block count/],
+      [{ count: 1, blockLength: 0, s2Length: 16 }, /block length/],
+      [{ count: 1, blockLength: -700, s2Length: 16 }, /block length/],
+      [{ count: 1, blockLength: (1 << 17) + 1, s2Length: 16 }, /block length/],
+      [{ count: 1, blockLength: 700, s2Length: 17 }, /strong sum length/],
+      [{ count: 1, blockLength: 700, s2Length: -1 }, /strong sum length/],
+      [{ count: 1, blockLength: 700, s2Length: 16, remainder: 701 }, /remainder/],
+      [{ count: 1, blockLength: 700, s2Length: 16, remainder: -1 }, /remainder/],
+    ] as [Partial<SumHead>, RegExp][]
+  ).map(([more, why]): (typeof NONSENSE)[number] => [
     `the sum head ${JSON.stringify(more)}`,
     asData((w) => {
       item(w, 1, ITEM.TRANSFER)
@@ -124,7 +136,12 @@ const NONSENSE: [what: string, bytes: Buffer, error: typeof ProtocolError | type
     /goodbye/,
   ],
   ['an exit code', encodeFrame(MSG.ERROR_EXIT, Buffer.from([12, 0, 0, 0])), RemoteError, /gave up with code 12/],
-  ['an exit code after a complaint', Buffer.concat([encodeFrame(MSG.ERROR, Buffer.from('no space\n')), encodeFrame(MSG.ERROR_EXIT, Buffer.alloc(3))]), RemoteError, /no space/],
+  [
+    'an exit code after a complaint',
+    Buffer.concat([encodeFrame(MSG.ERROR, Buffer.from('no space\n')), encodeFrame(MSG.ERROR_EXIT, Buffer.alloc(3))]),
+    RemoteError,
+    /no space/,
+  ],
 ]
 
 for (const [what, bytes, type, why] of NONSENSE) {
@@ -146,11 +163,31 @@ const HANDSHAKES: [what: string, text: string | Buffer, why: RegExp][] = [
   ['a greeting that is none', 'SSH-2.0-OpenSSH_9.2\r\n', /is this an rsync daemon/],
   ['a message of the day of 10,001 lines', `${GREETING}${'hello\n'.repeat(10_001)}`, /more than 10000 lines/],
   ['an offer of unknown digests', `@RSYNCD: 32.0 crc32\n@RSYNCD: AUTHREQD abc\n`, /unknown digests/],
-  ['flags for incremental recursion', Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('81ff', 'hex')]), /incremental recursion/],
-  ['flags without negotiation after a digest list', Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('00', 'hex')]), /without checksum negotiation/],
-  ['flags that are no number', Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('ffffffffffff', 'hex')]), /varint/],
-  ['a checksum list of 32 KiB', Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('81feffff', 'hex')]), /vstring/],
-  ['only unknown checksums', Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('81fe05', 'hex'), Buffer.from('crc32')]), /no common checksum/],
+  [
+    'flags for incremental recursion',
+    Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('81ff', 'hex')]),
+    /incremental recursion/,
+  ],
+  [
+    'flags without negotiation after a digest list',
+    Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('00', 'hex')]),
+    /without checksum negotiation/,
+  ],
+  [
+    'flags that are no number',
+    Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('ffffffffffff', 'hex')]),
+    /varint/,
+  ],
+  [
+    'a checksum list of 32 KiB',
+    Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('81feffff', 'hex')]),
+    /vstring/,
+  ],
+  [
+    'only unknown checksums',
+    Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('81fe05', 'hex'), Buffer.from('crc32')]),
+    /no common checksum/,
+  ],
 ]
 
 for (const [what, text, why] of HANDSHAKES) {
@@ -165,11 +202,22 @@ for (const [what, text, why] of HANDSHAKES) {
 }
 
 test('greetings: each that daemons send, and none that they do not', () => {
-  assert.deepEqual(parseGreeting('@RSYNCD: 32.0 sha512 sha256 sha1 md5 md4'), { protocol: 32, digests: ['sha512', 'sha256', 'sha1', 'md5', 'md4'] })
+  assert.deepEqual(parseGreeting('@RSYNCD: 32.0 sha512 sha256 sha1 md5 md4'), {
+    protocol: 32,
+    digests: ['sha512', 'sha256', 'sha1', 'md5', 'md4'],
+  })
   assert.deepEqual(parseGreeting('@RSYNCD: 31.0'), { protocol: 31, digests: null })
   assert.deepEqual(parseGreeting('@RSYNCD: 31.14'), { protocol: 30, digests: null }) // a pre-release of 31
   assert.deepEqual(parseGreeting('@RSYNCD: 29'), { protocol: 29, digests: null })
-  for (const line of ['', '@RSYNCD:', '@RSYNCD: x', '@RSYNCD: 99999', '@RSYNCD: OK', 'RSYNCD: 31.0', '@RSYNCD: 31.0\x1b[2J']) {
+  for (const line of [
+    '',
+    '@RSYNCD:',
+    '@RSYNCD: x',
+    '@RSYNCD: 99999',
+    '@RSYNCD: OK',
+    'RSYNCD: 31.0',
+    '@RSYNCD: 31.0\x1b[2J',
+  ]) {
     assert.throws(() => parseGreeting(line), ProtocolError)
   }
   assert.equal(daemonError('@ERROR: max connections (2) reached -- try again later').reason, 'max-connections')
@@ -207,7 +255,10 @@ test('a good session that is cut off after any byte ends in a typed error, whole
   const port = await player(t, streams, (socket) => socket.end())
   for (let length = 0; length < good.length; length++) {
     const startMs = performance.now()
-    await assert.rejects(converse(port, tree), (error) => isTyped(error) || assert.fail(`after ${length} bytes: ${error}`))
+    await assert.rejects(
+      converse(port, tree),
+      (error) => isTyped(error) || assert.fail(`after ${length} bytes: ${error}`),
+    )
     assert.ok(performance.now() - startMs < TIMEOUT_MS)
   }
 })
@@ -216,12 +267,21 @@ test('a good session that stops, or is reset, after any byte ends in a typed err
   const tree = plant(t)
   const good = await goodSession(t, tree)
   const lengths = Array.from({ length: good.length }, (_, i) => i)
-  const failsTyped = (port: number) => assert.rejects(converse(port, tree), (error) => isTyped(error) || assert.fail(`${error}`))
-  const silent = await player(t, lengths.map((length) => good.subarray(0, length)), () => undefined)
+  const failsTyped = (port: number) =>
+    assert.rejects(converse(port, tree), (error) => isTyped(error) || assert.fail(`${error}`))
+  const silent = await player(
+    t,
+    lengths.map((length) => good.subarray(0, length)),
+    () => undefined,
+  )
   const startMs = performance.now()
   await Promise.all(lengths.map(() => failsTyped(silent)))
   assert.ok(performance.now() - startMs < 20 * TIMEOUT_MS)
-  const reset = await player(t, lengths.map((length) => good.subarray(0, length)), (socket) => setImmediate(() => socket.resetAndDestroy()))
+  const reset = await player(
+    t,
+    lengths.map((length) => good.subarray(0, length)),
+    (socket) => setImmediate(() => socket.resetAndDestroy()),
+  )
   for (let i = 0; i < lengths.length; i++) await failsTyped(reset)
 })
 
@@ -231,11 +291,31 @@ test('thousands of mutilated sessions: each ends with a report or a typed error,
   const framesAt = good.indexOf('@RSYNCD: OK\n')
   const position = fc.oneof(fc.nat(good.length - 1), fc.integer({ min: framesAt, max: good.length - 1 }))
   const mutation = fc.oneof(
-    fc.record({ at: position, kind: fc.constant('set' as const), bytes: fc.uint8Array({ minLength: 1, maxLength: 4 }) }),
-    fc.record({ at: position, kind: fc.constant('flip' as const), bytes: fc.uint8Array({ minLength: 1, maxLength: 1 }) }),
-    fc.record({ at: position, kind: fc.constant('insert' as const), bytes: fc.uint8Array({ minLength: 1, maxLength: 20 }) }),
-    fc.record({ at: position, kind: fc.constant('delete' as const), bytes: fc.uint8Array({ minLength: 1, maxLength: 20 }) }),
-    fc.record({ at: position, kind: fc.constant('repeat' as const), bytes: fc.uint8Array({ minLength: 1, maxLength: 60 }) }),
+    fc.record({
+      at: position,
+      kind: fc.constant('set' as const),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 4 }),
+    }),
+    fc.record({
+      at: position,
+      kind: fc.constant('flip' as const),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 1 }),
+    }),
+    fc.record({
+      at: position,
+      kind: fc.constant('insert' as const),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 20 }),
+    }),
+    fc.record({
+      at: position,
+      kind: fc.constant('delete' as const),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 20 }),
+    }),
+    fc.record({
+      at: position,
+      kind: fc.constant('repeat' as const),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 60 }),
+    }),
   )
   const mutate = (stream: Buffer, { at, kind, bytes }: { at: number; kind: string; bytes: Uint8Array }): Buffer => {
     const [before, after] = [stream.subarray(0, at), stream.subarray(at)]
@@ -243,7 +323,8 @@ test('thousands of mutilated sessions: each ends with a report or a typed error,
     if (kind === 'delete') return Buffer.concat([before, after.subarray(bytes.length)])
     if (kind === 'repeat') return Buffer.concat([before, after.subarray(0, bytes.length), after])
     const copy = Buffer.from(stream)
-    for (let i = 0; i < bytes.length && at + i < copy.length; i++) copy[at + i] = kind === 'set' ? bytes[i] : copy[at + i] ^ (1 << (bytes[i] & 7))
+    for (let i = 0; i < bytes.length && at + i < copy.length; i++)
+      copy[at + i] = kind === 'set' ? bytes[i] : copy[at + i] ^ (1 << (bytes[i] & 7))
     return copy
   }
   const mutated = fc.array(mutation, { minLength: 1, maxLength: 3 }).map((list) => list.reduce(mutate, good))

@@ -8,7 +8,11 @@ const STORED_MAX = 0xffff
  * What a stock receiver makes of deflated tokens (token.c recv_deflated_token()). With `zlib`, as opposed to `zlibx`,
  * it puts each matched block into its window, as a stored block (see_deflate_token()).
  */
-export function inflateTokens(tokens: readonly DeflatedToken[], blockOf: (block: number) => Buffer, kind: 'zlib' | 'zlibx'): Buffer {
+export function inflateTokens(
+  tokens: readonly DeflatedToken[],
+  blockOf: (block: number) => Buffer,
+  kind: 'zlib' | 'zlibx',
+): Buffer {
   const out: Buffer[] = []
   let stream = Buffer.alloc(0)
   let seen = 0

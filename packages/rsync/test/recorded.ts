@@ -1,11 +1,11 @@
+import { decodeIdList, FlistDecoder, type FlistFormat } from '../src/flist/codec.js'
 import type { FileEntry } from '../src/index.js'
 import { ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from '../src/wire/constants.js'
-import { decodeIdList, FlistDecoder, type FlistFormat } from '../src/flist/codec.js'
 import type { Cursor } from '../src/wire/cursor.js'
 import { Demultiplexer } from '../src/wire/mux.js'
 import { NdxCodec } from '../src/wire/ndx.js'
 import { decodeSumHead, type SumHead } from '../src/wire/sum-head.js'
-import { decodePlainToken, type DeflatedToken, DeflatedTokenDecoder, type Token } from '../src/wire/token.js'
+import { type DeflatedToken, DeflatedTokenDecoder, decodePlainToken, type Token } from '../src/wire/token.js'
 import { Feed } from './feed.js'
 
 /** Reads recorded conversations to their last byte, with the codecs under test. */

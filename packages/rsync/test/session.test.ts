@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { CHECKSUMS } from '../src/digest.js'
 import {
   compareEntries,
   type FileEntry,
@@ -17,11 +18,10 @@ import {
   type SourceTree,
   type TransferReport,
 } from '../src/index.js'
-import { CHECKSUMS } from '../src/digest.js'
 import { CF } from '../src/wire/constants.js'
 import { plantSample } from './sample.js'
 import { describeTree, listAll, openTree, randomBytes, repeat, temporaryDirectory } from './stage.js'
-import { openSession, sessionOptions, StockDaemon, tap, VERSIONS } from './stock.js'
+import { openSession, StockDaemon, sessionOptions, tap, VERSIONS } from './stock.js'
 
 const raw = (path: string) => path as RawPath
 
@@ -35,13 +35,20 @@ function isClean(report: TransferReport): void {
 function listSome(source: SourceTree, paths: readonly string[]): FileEntry[] {
   const names = new Set([''])
   for (const path of paths) {
-    for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) names.add(path.slice(0, slash))
+    for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1))
+      names.add(path.slice(0, slash))
     names.add(path)
   }
   return [...names].map((name) => source.look(raw(name))?.entry ?? missing(raw(name))).sort(compareEntries)
 }
 
-async function push(t: TestContext, daemon: StockDaemon, path: string, root: string, more: Partial<SessionOptions> = {}): Promise<TransferReport> {
+async function push(
+  t: TestContext,
+  daemon: StockDaemon,
+  path: string,
+  root: string,
+  more: Partial<SessionOptions> = {},
+): Promise<TransferReport> {
   const source = openTree(t, root)
   const session = await openSession(daemon, path, more)
   const filter = new Filter(more.rules ?? [])
@@ -62,7 +69,10 @@ for (const version of VERSIONS) {
           mkdirSync(join(to, 'dir/deep'), { recursive: true })
           // An old version of each of the large files: what is common must not travel.
           const old = readFileSync(join(root, 'dir/large'))
-          writeFileSync(join(to, 'dir/large'), Buffer.concat([old.subarray(0, 100_000), Buffer.from('!'), old.subarray(100_050)]))
+          writeFileSync(
+            join(to, 'dir/large'),
+            Buffer.concat([old.subarray(0, 100_000), Buffer.from('!'), old.subarray(100_050)]),
+          )
           writeFileSync(join(to, 'dir/deep/text'), 'short')
           const session = await openSession(daemon, path, { protocol, checksums: [checksum], compress })
           const { agreement } = session
@@ -107,11 +117,25 @@ for (const version of VERSIONS) {
       const daemon = await StockDaemon.start(t, version)
       const root = join(temporaryDirectory(t), 'src')
       await plantSample(root)
-      const rules: FilterRule[] = ['*.keep', '/cache/', 'dir/deep/**/x', '+ dir/notes.txt', '*.txt'].map((text) => parseRule(text, false))
+      const rules: FilterRule[] = ['*.keep', '/cache/', 'dir/deep/**/x', '+ dir/notes.txt', '*.txt'].map((text) =>
+        parseRule(text, false),
+      )
       mkdirSync(join(root, 'cache'))
       writeFileSync(join(root, 'cache/hidden'), 'must not travel')
       const filter = new Filter(rules)
-      const there = ['gone', 'dir/gone', 'dir/notes.txt', 'a.keep', 'dir/b.keep', 'cache/old', 'other.txt', 'dir/deep/q/x', 'dir/deep/x', 'tree/a/b/c', 'cache2/old']
+      const there = [
+        'gone',
+        'dir/gone',
+        'dir/notes.txt',
+        'a.keep',
+        'dir/b.keep',
+        'cache/old',
+        'other.txt',
+        'dir/deep/q/x',
+        'dir/deep/x',
+        'tree/a/b/c',
+        'cache2/old',
+      ]
       for (const path of there) {
         mkdirSync(join(daemon.module, path, '..'), { recursive: true })
         writeFileSync(join(daemon.module, path), 'old')
@@ -119,15 +143,24 @@ for (const version of VERSIONS) {
       const source = openTree(t, root)
       const deleted: string[] = []
       const session = await openSession(daemon, '', { delete: true, rules, protocol })
-      const report = await session.transfer({ source, entries: listAll(source, filter), onDeleted: (path, directory) => deleted.push(directory ? `${path}/` : path) })
+      const report = await session.transfer({
+        source,
+        entries: listAll(source, filter),
+        onDeleted: (path, directory) => deleted.push(directory ? `${path}/` : path),
+      })
       assert.deepEqual(report.failed, [])
       for (const path of there) {
         const hidden = filter.hides(raw(path), false)
-        assert.equal(existsSync(join(daemon.module, path)), hidden, `${path} ${hidden ? 'is protected' : 'is not in the source'}`)
+        assert.equal(
+          existsSync(join(daemon.module, path)),
+          hidden,
+          `${path} ${hidden ? 'is protected' : 'is not in the source'}`,
+        )
       }
       assert.ok(!existsSync(join(daemon.module, 'cache/hidden')))
       if (session.agreement.protocol >= 31) {
-        for (const path of ['gone', 'dir/gone', 'dir/notes.txt', 'tree/', 'tree/a/b/c', 'cache2/old']) assert.ok(deleted.includes(path), `${path} reported`)
+        for (const path of ['gone', 'dir/gone', 'dir/notes.txt', 'tree/', 'tree/a/b/c', 'cache2/old'])
+          assert.ok(deleted.includes(path), `${path} reported`)
         assert.equal(report.deleted, deleted.length)
       }
     }
@@ -153,8 +186,20 @@ for (const version of VERSIONS) {
       const root = join(temporaryDirectory(t), 'src')
       await plantSample(root)
       await push(t, daemon, '', root)
-      const gone = ['plain', 'dangling', 'fifo', 'null', 'socket', 'third', 'empty dir', 'dir/deep', 'gbk \xb2\xe2\xca\xd4\xff\xfe', 'new\nline']
-      for (const path of gone) rmSync(Buffer.concat([Buffer.from(`${root}/`), Buffer.from(path, 'latin1')]), { recursive: true })
+      const gone = [
+        'plain',
+        'dangling',
+        'fifo',
+        'null',
+        'socket',
+        'third',
+        'empty dir',
+        'dir/deep',
+        'gbk \xb2\xe2\xca\xd4\xff\xfe',
+        'new\nline',
+      ]
+      for (const path of gone)
+        rmSync(Buffer.concat([Buffer.from(`${root}/`), Buffer.from(path, 'latin1')]), { recursive: true })
       writeFileSync(join(root, 'dir/fresh'), 'new')
       writeFileSync(join(root, 'secret'), 'changed')
       const source = openTree(t, root)
@@ -201,7 +246,8 @@ for (const version of VERSIONS) {
   test(`rsync ${version}: ids travel as numbers, or by name where both ends have the name`, async (t) => {
     // The daemon's other end knows `daemon` as 777 and `bin` as 888; every other name is unknown to it.
     const converter = join(temporaryDirectory(t), 'names')
-    const script = 'while read -r kind name; do case "$kind $name" in "usr daemon") echo 777;; "grp bin") echo 888;; *) echo;; esac; done'
+    const script =
+      'while read -r kind name; do case "$kind $name" in "usr daemon") echo 777;; "grp bin") echo 888;; *) echo;; esac; done'
     writeFileSync(converter, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
     for (const protocol of [30, 31, 32]) {
       const daemon = await StockDaemon.start(t, version, { 'name converter': converter })
@@ -250,7 +296,9 @@ test('a receiver that negotiates nothing, as before 3.2, takes byte flags, md5 a
           mkdirSync(join(to, 'dir'), { recursive: true })
           const old = readFileSync(join(root, 'dir/large'))
           writeFileSync(join(to, 'dir/large'), Buffer.concat([old.subarray(150_000), old.subarray(0, 149_000)]))
-          const session = await Session.open(sessionOptions(port, path, { protocol, compress, numericIds, ignoreTimes: true }))
+          const session = await Session.open(
+            sessionOptions(port, path, { protocol, compress, numericIds, ignoreTimes: true }),
+          )
           assert.equal(session.agreement.checksum, 'md5')
           assert.equal(session.agreement.compress, compress ? 'zlib' : null)
           const source = openTree(t, root)
@@ -353,8 +401,11 @@ test('twenty sessions, four at once, each with a list of its own', async (t) => 
   const entries = listAll(source)
   for (let round = 0; round < 5; round++) {
     await Promise.all(
-      Array.from({ length: 4 }, async (_, i) => isClean(await (await openSession(daemon, `${round}-${i}`)).transfer({ source, entries }))),
+      Array.from({ length: 4 }, async (_, i) =>
+        isClean(await (await openSession(daemon, `${round}-${i}`)).transfer({ source, entries })),
+      ),
     )
   }
-  for (const name of readdirSync(daemon.module)) assert.deepEqual(describeTree(join(daemon.module, name)), describeTree(root))
+  for (const name of readdirSync(daemon.module))
+    assert.deepEqual(describeTree(join(daemon.module, name)), describeTree(root))
 })

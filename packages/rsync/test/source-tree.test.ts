@@ -16,7 +16,10 @@ async function swapping(t: TestContext): Promise<{ inside: string; child: ChildP
   t.after(() => stop()) // hooks run in order of registration: the swapping must end before its directory goes
   const home = temporaryDirectory(t)
   const inside = join(home, 'inside')
-  for (const [dir, text] of [['inside/swapped/deep', 'inside'], ['outside/deep', 'OUTSIDE']]) {
+  for (const [dir, text] of [
+    ['inside/swapped/deep', 'inside'],
+    ['outside/deep', 'OUTSIDE'],
+  ]) {
     mkdirSync(join(home, dir), { recursive: true })
     writeFileSync(join(home, dir, 'file'), text)
     writeFileSync(join(home, dir, '../file'), text)
@@ -64,7 +67,12 @@ test('a directory that someone swaps for a symlink, as fast as he can, never lea
       assert.notEqual(tree.look(raw(path))?.entry.size, 'OUTSIDE'.length)
     }
     for (const dir of ['swapped', 'swapped/deep']) {
-      const found = tree.list(raw(dir), () => true, (error) => assert.fail(error)) ?? []
+      const found =
+        tree.list(
+          raw(dir),
+          () => true,
+          (error) => assert.fail(error),
+        ) ?? []
       for (const { entry } of found) assert.doesNotMatch(entry.path, /only-outside/)
       seen.listed += found.length
     }
@@ -114,7 +122,7 @@ test('openat2 and opening component by component agree about every kind of path'
   const outcome = (open: typeof openBeneath, path: string, flags: number): string => {
     try {
       const fd = open(root, path, flags)
-      const { ino, mode } = statAt(fd, '')
+      const { inoLow: ino, mode } = statAt(fd, '')
       close(fd)
       return `${ino} ${mode}`
     } catch (error) {
@@ -123,13 +131,41 @@ test('openat2 and opening component by component agree about every kind of path'
     }
   }
   const paths = [
-    'file', 'dir', 'dir/file', 'dir/deep', 'dir/deep/file', 'to-dir', 'to-dir/file', 'to-file', 'to-outside', 'to-outside/file', 'absolute', 'absolute/file',
-    'loop', 'loop/x', 'magic', 'magic/etc/passwd', '..', '../outside/file', 'dir/../../outside/file', '/etc/passwd', 'missing', 'missing/x', 'file/x', '\xb2\xe2\xff',
-    'x'.repeat(255), 'x'.repeat(256), 'dir/'.repeat(1100),
+    'file',
+    'dir',
+    'dir/file',
+    'dir/deep',
+    'dir/deep/file',
+    'to-dir',
+    'to-dir/file',
+    'to-file',
+    'to-outside',
+    'to-outside/file',
+    'absolute',
+    'absolute/file',
+    'loop',
+    'loop/x',
+    'magic',
+    'magic/etc/passwd',
+    '..',
+    '../outside/file',
+    'dir/../../outside/file',
+    '/etc/passwd',
+    'missing',
+    'missing/x',
+    'file/x',
+    '\xb2\xe2\xff',
+    'x'.repeat(255),
+    'x'.repeat(256),
+    'dir/'.repeat(1100),
   ]
   let opened = 0
   for (const path of paths) {
-    for (const flags of [constants.O_RDONLY | constants.O_NOFOLLOW, O_PATH | constants.O_NOFOLLOW, constants.O_RDONLY | constants.O_DIRECTORY]) {
+    for (const flags of [
+      constants.O_RDONLY | constants.O_NOFOLLOW,
+      O_PATH | constants.O_NOFOLLOW,
+      constants.O_RDONLY | constants.O_DIRECTORY,
+    ]) {
       const expected = outcome(openBeneath, path, flags)
       assert.equal(outcome(openByComponents, path, flags), expected, `${JSON.stringify(path)} ${flags}`)
       if (expected !== 'refused') opened++
@@ -143,9 +179,13 @@ test('names of every byte are looked up, listed and read as they are', (t) => {
   const names: string[] = []
   for (let byte = 1; byte < 256; byte++) if (byte !== 0x2f) names.push(`${String.fromCharCode(byte)}!`)
   names.push('n'.repeat(255), '\xb2\xe2\xca\xd4', '\xff\xfe', ' ', '..a', '...', '-rf', '\u00c3\u00a9')
-  for (const name of names) writeFileSync(Buffer.concat([Buffer.from(`${root}/`), Buffer.from(name, 'latin1')]), name, 'latin1')
+  for (const name of names)
+    writeFileSync(Buffer.concat([Buffer.from(`${root}/`), Buffer.from(name, 'latin1')]), name, 'latin1')
   const tree = openTree(t, root)
-  assert.deepEqual(listAll(tree).map(({ path }) => path as string), ['', ...names.sort()])
+  assert.deepEqual(
+    listAll(tree).map(({ path }) => path as string),
+    ['', ...names.sort()],
+  )
   for (const name of names) {
     assert.equal(tree.look(raw(name))?.entry.size, name.length)
     const fd = tree.open(raw(name))
@@ -167,7 +207,11 @@ test('a tree deeper than PATH_MAX is listed as far as rsync takes it, and what i
   let dir = raw('')
   let depth = 0
   for (;;) {
-    const found: ReturnType<typeof tree.list> = tree.list(dir, () => true, (error) => failed.push(error))
+    const found: ReturnType<typeof tree.list> = tree.list(
+      dir,
+      () => true,
+      (error) => failed.push(error),
+    )
     if (found === null || found.length === 0) break
     dir = found[0].entry.path
     depth++
@@ -184,12 +228,12 @@ test('a root that is replaced is still the one that was entered, until it is ent
   mkdirSync(root)
   writeFileSync(join(root, 'old'), '')
   const tree = openTree(t, root)
-  const before = tree.rootStat().ino
+  const before = tree.rootStat().inoLow
   renameSync(root, `${root}.moved`)
   mkdirSync(root)
   writeFileSync(join(root, 'new'), '')
   tree.enter()
-  assert.equal(tree.rootStat().ino, before, 'two users share one descriptor')
+  assert.equal(tree.rootStat().inoLow, before, 'two users share one descriptor')
   assert.notEqual(tree.look(raw('old')), null)
   tree.leave()
   tree.leave()

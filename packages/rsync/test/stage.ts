@@ -4,7 +4,15 @@ import { type BigIntStats, lstatSync, mkdtempSync, readdirSync, readFileSync, re
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { compareEntries, type FileEntry, type Filter, fromBytes, isDirectory, type RawPath, SourceTree } from '../src/index.js'
+import {
+  compareEntries,
+  type FileEntry,
+  type Filter,
+  fromBytes,
+  isDirectory,
+  type RawPath,
+  SourceTree,
+} from '../src/index.js'
 
 export function temporaryDirectory(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'rsync-test-'))

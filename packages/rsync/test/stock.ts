@@ -30,11 +30,18 @@ export class StockDaemon {
 
   static async start(t: TestContext, version: Version, parameters: Parameters = {}): Promise<StockDaemon> {
     const program = RSYNCS[version]
-    if (version !== 'stock' && !existsSync(program)) throw new Error(`${program} is missing: run node scripts/old-rsync.mjs`)
+    if (version !== 'stock' && !existsSync(program))
+      throw new Error(`${program} is missing: run node scripts/old-rsync.mjs`)
     const daemon = new StockDaemon(version, await freePort(), temporaryDirectory(t))
     mkdirSync(daemon.module)
     writeFileSync(join(daemon.home, 'conf'), daemon.#configuration(parameters))
-    const args = ['--daemon', '--no-detach', `--port=${daemon.port}`, '--address=127.0.0.1', `--config=${join(daemon.home, 'conf')}`]
+    const args = [
+      '--daemon',
+      '--no-detach',
+      `--port=${daemon.port}`,
+      '--address=127.0.0.1',
+      `--config=${join(daemon.home, 'conf')}`,
+    ]
     const child = spawn(program, args, { stdio: 'ignore', detached: true })
     daemon.#child = child
     t.after(() => daemon.stop())
@@ -106,7 +113,11 @@ export const openSession = (daemon: StockDaemon, path = '', more: Partial<Sessio
   Session.open(sessionOptions(daemon.port, path, more))
 
 export function rsync(program: string, args: string[], env: NodeJS.ProcessEnv = {}): string {
-  return execFileSync(program, args, { encoding: 'latin1', stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, LC_ALL: 'C', ...env } })
+  return execFileSync(program, args, {
+    encoding: 'latin1',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, LC_ALL: 'C', ...env },
+  })
 }
 
 /** All that one connection through a `Tap` carried. */

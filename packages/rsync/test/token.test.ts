@@ -6,10 +6,10 @@ import { compareEntries, ProtocolError } from '../src/index.js'
 import { Cursor } from '../src/wire/cursor.js'
 import type { SumHead } from '../src/wire/sum-head.js'
 import {
-  decodePlainToken,
   type DeflatedToken,
   DeflatedTokenDecoder,
   DeflatedTokens,
+  decodePlainToken,
   PlainTokens,
   type Token,
 } from '../src/wire/token.js'
@@ -20,13 +20,22 @@ import { inflateTokens } from './inflate.js'
 import { clientFrames, demultiplex, readClient } from './recorded.js'
 import { randomBytes } from './stage.js'
 
-const blocksOf = (basis: Buffer, length: number) => (block: number) => basis.subarray(block * length, (block + 1) * length)
+const blocksOf = (basis: Buffer, length: number) => (block: number) =>
+  basis.subarray(block * length, (block + 1) * length)
 
 function applyPlain(tokens: readonly Token[], blockOf: (block: number) => Buffer): Buffer {
-  return Buffer.concat(tokens.flatMap((token) => (token === 'end' ? [] : 'literal' in token ? token.literal : blockOf(token.match))))
+  return Buffer.concat(
+    tokens.flatMap((token) => (token === 'end' ? [] : 'literal' in token ? token.literal : blockOf(token.match))),
+  )
 }
 
-const RECORDINGS: [what: string, golden.Recording, protocol: number, varintFlags: boolean, kind: 'plain' | 'zlib' | 'zlibx'][] = [
+const RECORDINGS: [
+  what: string,
+  golden.Recording,
+  protocol: number,
+  varintFlags: boolean,
+  kind: 'plain' | 'zlib' | 'zlibx',
+][] = [
   ['3.5.0', golden.STOCK_350, 32, true, 'plain'],
   ['3.2.3, protocol 31', golden.STOCK_323_PROTOCOL_31, 31, false, 'plain'],
   ['3.2.3, protocol 30', golden.STOCK_323_PROTOCOL_30, 30, false, 'plain'],
@@ -38,7 +47,13 @@ for (const [what, recording, protocol, varintFlags, kind] of RECORDINGS) {
   test(`a stock sender's tokens give the files that were on its disk, wherever TCP cut them (${what})`, () => {
     const { data, messages } = demultiplex([clientFrames(recording.fromClient)])
     assert.deepEqual(messages, [])
-    const script = { protocol, varintFlags, safeFlist: true, names: recording === golden.STOCK_350, deflated: kind !== 'plain' }
+    const script = {
+      protocol,
+      varintFlags,
+      safeFlist: true,
+      names: recording === golden.STOCK_350,
+      deflated: kind !== 'plain',
+    }
     for (const pieces of everySplit(data, 7)) {
       const sent = readClient(pieces, script)
       assert.ok(sent.exhausted)
@@ -49,7 +64,10 @@ for (const [what, recording, protocol, varintFlags, kind] of RECORDINGS) {
         assert.equal(createHash('md5').update(content).digest('hex'), sum)
         return [paths[request.ndx], content.toString('latin1')]
       })
-      const expected = Object.entries(golden.RECORDED_CONTENT).map(([path, content]) => [path, content.toString('latin1')])
+      const expected = Object.entries(golden.RECORDED_CONTENT).map(([path, content]) => [
+        path,
+        content.toString('latin1'),
+      ])
       assert.deepEqual(files.sort(), expected.sort())
     }
   })
@@ -57,7 +75,9 @@ for (const [what, recording, protocol, varintFlags, kind] of RECORDINGS) {
 
 function contentOf(tokens: (Token | DeflatedToken)[], head: SumHead, kind: 'plain' | 'zlib' | 'zlibx'): Buffer {
   const blockOf = blocksOf(golden.RECORDED_BASIS, head.blockLength)
-  return kind === 'plain' ? applyPlain(tokens as Token[], blockOf) : inflateTokens(tokens as DeflatedToken[], blockOf, kind)
+  return kind === 'plain'
+    ? applyPlain(tokens as Token[], blockOf)
+    : inflateTokens(tokens as DeflatedToken[], blockOf, kind)
 }
 
 test('plain tokens: golden bytes of stock rsync', () => {
@@ -86,7 +106,8 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
   ),
   { maxLength: 40 },
 )
-const contentOfSteps = (list: readonly Step[]) => Buffer.concat(list.map(({ literal, match }) => literal ?? blockOf(match ?? 0)))
+const contentOfSteps = (list: readonly Step[]) =>
+  Buffer.concat(list.map(({ literal, match }) => literal ?? blockOf(match ?? 0)))
 
 function write(tokens: PlainTokens | DeflatedTokens, list: readonly Step[]): void {
   for (const { literal, match } of list) {
@@ -121,7 +142,8 @@ test('plain tokens: any file comes back, cut anywhere', () => {
       const w = new Writer()
       write(new PlainTokens(w), list)
       const bytes = w.take()
-      for (const pieces of everySplit(bytes, 97)) assert.deepEqual(applyPlain(readPlain(pieces), blockOf), contentOfSteps(list))
+      for (const pieces of everySplit(bytes, 97))
+        assert.deepEqual(applyPlain(readPlain(pieces), blockOf), contentOfSteps(list))
     }),
     { numRuns: 50 },
   )
@@ -135,7 +157,8 @@ test('deflated tokens: receivers of zlib and of zlibx both get any file back, cu
       const bytes = w.take()
       for (const pieces of everySplit(bytes, 97)) {
         const tokens = readDeflated(pieces)
-        for (const kind of ['zlib', 'zlibx'] as const) assert.deepEqual(inflateTokens(tokens, blockOf, kind), contentOfSteps(list))
+        for (const kind of ['zlib', 'zlibx'] as const)
+          assert.deepEqual(inflateTokens(tokens, blockOf, kind), contentOfSteps(list))
       }
     }),
     { numRuns: 50 },

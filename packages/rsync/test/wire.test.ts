@@ -26,7 +26,10 @@ function decodesOnlyWhole<T>(bytes: Buffer, decode: (c: Cursor) => T, expected: 
     assert.ok(feed.exhausted, 'every byte was read')
   }
   for (let length = 0; length < bytes.length; length++) {
-    assert.throws(() => decode(new Cursor(bytes.subarray(0, length))), (error) => error === UNDERFLOW)
+    assert.throws(
+      () => decode(new Cursor(bytes.subarray(0, length))),
+      (error) => error === UNDERFLOW,
+    )
   }
 }
 
@@ -94,7 +97,8 @@ test('varint and varlong: every edge and any number comes back', () => {
     }
   }
   for (const value of edges(31)) for (const one of [value, -value]) varint(one)
-  for (const value of edges(53)) if (value <= Number.MAX_SAFE_INTEGER) for (const one of [value, 0 - value]) varlong(one)
+  for (const value of edges(53))
+    if (value <= Number.MAX_SAFE_INTEGER) for (const one of [value, 0 - value]) varlong(one)
   fc.assert(fc.property(fc.integer(), varint))
   fc.assert(fc.property(fc.maxSafeInteger(), varlong))
 })
@@ -161,16 +165,21 @@ test('ndx: every form comes back, cut anywhere', () => {
   for (const pieces of everySplit(written)) {
     const feed = new Feed(pieces)
     const codec = new NdxCodec()
-    for (const ndx of indexes) assert.equal(
-      feed.receive((c) => codec.decode(c)),
-      ndx,
-    )
+    for (const ndx of indexes)
+      assert.equal(
+        feed.receive((c) => codec.decode(c)),
+        ndx,
+      )
     assert.ok(feed.exhausted)
   }
 })
 
 test('ndx: any list of indexes comes back', () => {
-  const ndx = fc.oneof(fc.integer({ min: 0, max: 2 ** 31 - 1 }), fc.integer({ min: 0, max: 600 }), fc.constantFrom(-1, -2, -3, -101))
+  const ndx = fc.oneof(
+    fc.integer({ min: 0, max: 2 ** 31 - 1 }),
+    fc.integer({ min: 0, max: 600 }),
+    fc.constantFrom(-1, -2, -3, -101),
+  )
   fc.assert(
     fc.property(fc.array(ndx), (indexes) => {
       const w = new Writer()
@@ -220,7 +229,8 @@ test('frames: data and messages come out alike wherever TCP cut them', () => {
     { tag: MSG.NOOP, payload: '' },
     { tag: MSG.DELETED, payload: Buffer.from('gone\0').toString('hex') },
   ]
-  for (const pieces of everySplit(stream)) assert.deepEqual(demultiplex(pieces), { data: Buffer.from('abcdef'), messages })
+  for (const pieces of everySplit(stream))
+    assert.deepEqual(demultiplex(pieces), { data: Buffer.from('abcdef'), messages })
 })
 
 test('frames: the messages of whole stock sessions come out alike wherever TCP cut them', () => {
@@ -233,7 +243,11 @@ test('frames: the messages of whole stock sessions come out alike wherever TCP c
 })
 
 test('frames: what is not a frame, and a message that is too long, are refused at once', () => {
-  const push = (hex: string) => () => new Demultiplexer(() => undefined, () => undefined).push(Buffer.from(hex, 'hex'))
+  const push = (hex: string) => () =>
+    new Demultiplexer(
+      () => undefined,
+      () => undefined,
+    ).push(Buffer.from(hex, 'hex'))
   assert.throws(push('00000006'), ProtocolError)
   assert.throws(push('00000000'), ProtocolError)
   assert.throws(push('01000109'), ProtocolError) // MSG_INFO of 64 KiB and a byte

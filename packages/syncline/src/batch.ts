@@ -83,7 +83,12 @@ class BatchBuilder {
   async #add(mark: Mark): Promise<void> {
     const { source, filter } = this.options
     const found = source.look(mark.path)
-    if (filter.hides(mark.path, found === null ? false : isDirectory(found.stat.mode))) return
+    // Of what is gone nobody knows whether it was a directory: what the filter might protect stays.
+    const hidden =
+      found === null
+        ? filter.hides(mark.path, true) || filter.hides(mark.path, false)
+        : filter.hides(mark.path, isDirectory(found.stat.mode))
+    if (hidden) return
     if (found === null) return this.#addMissing(this.#highestMissing(mark.path))
     if (isRegular(found.stat.mode) && found.stat.size >= this.options.largeBytes)
       return void this.#large.push(mark.path)
@@ -107,13 +112,15 @@ class BatchBuilder {
     const open: Found[][] = []
     const enter = (directory: Found) => {
       let list: Found[] | null
+      const failedBefore = this.#failed.length
       try {
         list = source.list(directory.entry.path, keep, fail)
       } catch (error) {
         return fail(error)
       }
       if (list === null) return void this.#entries.delete(directory.entry.path) // its event is on the way
-      directory.entry.hasContent = true
+      // A daemon with "ignore errors" deletes what is not listed even where the list is known to be incomplete.
+      directory.entry.hasContent = this.#failed.length === failedBefore
       open.push(list.reverse())
     }
     enter(root)
@@ -144,13 +151,14 @@ class BatchBuilder {
   /** A directory with all that is in it, but nothing below. */
   #addLevel(dir: Found): void {
     const { source, filter } = this.options
+    const failedBefore = this.#failed.length
     const list = source.list(
       dir.entry.path,
       (path, directory) => !filter.excludes(path, directory),
       (error) => this.#fail(error),
     )
     if (list === null) return
-    dir.entry.hasContent = true
+    dir.entry.hasContent = this.#failed.length === failedBefore
     for (const one of list) if (!this.#entries.has(one.entry.path)) this.#list(one)
   }
 
@@ -188,7 +196,7 @@ class BatchBuilder {
         const listed = this.#entries.get(dir)
         if (listed !== undefined && isDirectory(listed.mode)) continue
         if (listed === undefined) {
-          const found = source.look(dir)
+          const found = this.#lookAbove(dir)
           if (found !== null && isDirectory(found.stat.mode)) {
             this.#entries.set(dir, found.entry)
             continue
@@ -198,6 +206,15 @@ class BatchBuilder {
         this.#entries.delete(path)
         break
       }
+    }
+  }
+
+  #lookAbove(dir: RawPath): Found | null {
+    try {
+      return this.options.source.look(dir)
+    } catch (error) {
+      this.#fail(error)
+      return null
     }
   }
 

@@ -33,6 +33,11 @@ export interface Mark {
 export type Notice = Pick<Mark, 'path'> &
   Partial<Omit<Mark, 'path' | 'sinceMs' | 'dueMs'>> & { settleMs?: number; sinceMs?: number }
 
+/** Which session a mark waits for. */
+export type Kind = 'plain' | 'large' | 'tree' | 'level'
+const kindOf = (mark: Mark): Kind =>
+  mark.quick ? (mark.scope === 'level' ? 'level' : 'tree') : mark.large ? 'large' : 'plain'
+
 /** More marks than this cost more than looking everywhere does. */
 export const DIRTY_MAX = 200_000
 const FAILURE_FIRST_MS = 1_000
@@ -40,19 +45,25 @@ const FAILURE_MAX_MS = 5 * 60_000
 
 /** What one target still owes. A path is in it once, whatever happened to it and however often. */
 export class DirtySet {
-  readonly #due = new Map<RawPath, Mark>()
+  readonly #due: Record<Kind, Map<RawPath, Mark>> = {
+    plain: new Map(),
+    large: new Map(),
+    tree: new Map(),
+    level: new Map(),
+  }
+  readonly #kinds = Object.values(this.#due)
   readonly #later = new Map<RawPath, Mark>()
 
   get size(): number {
-    return this.#due.size + this.#later.size
+    return this.dueSize + this.#later.size
   }
 
-  get hasDue(): boolean {
-    return this.#due.size > 0
+  get dueSize(): number {
+    return this.#kinds.reduce((sum, due) => sum + due.size, 0)
   }
 
   *[Symbol.iterator](): Iterator<Mark> {
-    yield* this.#due.values()
+    for (const due of this.#kinds) yield* due.values()
     yield* this.#later.values()
   }
 
@@ -84,19 +95,24 @@ export class DirtySet {
     this.putBack({ ...mark, attempts, reason, dueMs: nowMs + restMs }, nowMs)
   }
 
-  /** Takes up to `max` marks that are due and that `choose` accepts out of the set. */
-  take(max: number, choose: (mark: Mark) => boolean): Mark[] {
+  /** Takes up to `max` marks of one kind that are due and that `choose` accepts out of the set. */
+  take(kind: Kind, max: number, choose: (mark: Mark) => boolean): Mark[] {
     const taken: Mark[] = []
-    for (const mark of this.#due.values()) {
+    const due = this.#due[kind]
+    for (const mark of due.values()) {
       if (taken.length >= max) break
       if (choose(mark)) taken.push(mark)
     }
-    for (const { path } of taken) this.#due.delete(path)
+    for (const { path } of taken) due.delete(path)
     return taken
   }
 
   get(path: RawPath): Mark | undefined {
-    return this.#due.get(path) ?? this.#later.get(path)
+    for (const due of this.#kinds) {
+      const mark = due.get(path)
+      if (mark !== undefined) return mark
+    }
+    return this.#later.get(path)
   }
 
   /** Makes due what has rested long enough. Returns when the next one will be, in ms since the epoch, or null. */
@@ -105,7 +121,7 @@ export class DirtySet {
     for (const mark of this.#later.values()) {
       if (mark.dueMs <= nowMs) {
         this.#later.delete(mark.path)
-        this.#due.set(mark.path, mark)
+        this.#due[kindOf(mark)].set(mark.path, mark)
       } else if (next === null || mark.dueMs < next) next = mark.dueMs
     }
     return next
@@ -113,25 +129,25 @@ export class DirtySet {
 
   /** Makes every failure due at once: someone has mended something. */
   wakeAll(): void {
-    for (const mark of this.#later.values()) this.#due.set(mark.path, mark)
+    for (const mark of this.#later.values()) this.#due[kindOf(mark)].set(mark.path, mark)
     this.#later.clear()
   }
 
   #place(mark: Mark, nowMs: number): void {
-    this.#due.delete(mark.path)
+    for (const due of this.#kinds) due.delete(mark.path)
     this.#later.delete(mark.path)
     if (mark.dueMs > nowMs) this.#later.set(mark.path, mark)
-    else this.#due.set(mark.path, mark)
+    else this.#due[kindOf(mark)].set(mark.path, mark)
   }
 
   /** Too many to name: forget the details and look everywhere. */
   #markAll(nowMs: number): Mark {
     let sinceMs = nowMs
     for (const mark of this) sinceMs = Math.min(sinceMs, mark.sinceMs)
-    this.#due.clear()
+    for (const due of this.#kinds) due.clear()
     this.#later.clear()
     const all = fresh({ path: ROOT, scope: 'tree', quick: true, sinceMs }, nowMs, nowMs)
-    this.#due.set(ROOT, all)
+    this.#due.tree.set(ROOT, all)
     return all
   }
 }

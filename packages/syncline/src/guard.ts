@@ -1,5 +1,5 @@
 import { type Dir, opendirSync } from 'node:fs'
-import { type Filter, printable, type RawPath, type SourceTree, type Stat, toBytes } from '@syncline/rsync'
+import { type Filter, isGone, printable, type RawPath, type SourceTree, type Stat, toBytes } from '@syncline/rsync'
 import { HaltError } from './errors.js'
 
 /** Watches over the source's root: a backup is never wiped because a mount was missing. */
@@ -21,6 +21,7 @@ export class RootGuard {
     try {
       now = this.#enter()
     } catch (error) {
+      if (!isGone(error)) throw error // such as too many open files: that passes
       throw new HaltError(
         `the source ${name} is gone (${(error as Error).message}): the target keeps what it has. Put the source back, then run "syncline resume"`,
       )
@@ -75,4 +76,4 @@ export class RootGuard {
   }
 }
 
-const identity = ({ dev, ino }: Stat) => `${dev}:${ino}`
+const identity = ({ dev, inoHigh, inoLow }: Stat) => `${dev}:${inoHigh}:${inoLow}`

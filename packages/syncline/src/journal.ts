@@ -25,7 +25,11 @@ export class Journal {
   #writing: Promise<void> | undefined
   #failure: Error | undefined
 
-  private constructor(readonly db: ClassicLevel<Buffer, Buffer>) {}
+  private constructor(
+    readonly db: ClassicLevel<Buffer, Buffer>,
+    /** It could not be read and was begun anew: what it held is only found by a full sync. */
+    readonly lost: boolean,
+  ) {}
 
   /** Opens or creates the journal below `directory`. One process at a time. Throws ConfigError when another has it. */
   static async open(directory: string): Promise<Journal> {
@@ -44,11 +48,15 @@ export class Journal {
         )
       }
       await db.close().catch(() => undefined)
-      // A journal that cannot be read is worth less than none: the full sync at start finds what it held.
+      const { cause } = error as { cause?: Error & { code?: string } }
+      if (cause?.code !== 'LEVEL_CORRUPTION')
+        throw new ConfigError(`cannot open the journal ${directory}: ${cause?.message ?? (error as Error).message}`)
+      // A journal that cannot be read is worth less than none: a full sync finds what it held.
       await ClassicLevel.destroy(directory)
       await db.open()
+      return new Journal(db, true)
     }
-    return new Journal(db)
+    return new Journal(db, false)
   }
 
   /** What `target` owed when the journal was last written. */
@@ -93,9 +101,9 @@ export class Journal {
     try {
       await nextTurn()
       while (this.#pending.length > 0) {
-        const batch = this.#pending
-        this.#pending = []
-        await this.db.batch(batch.map(encode))
+        const { length } = this.#pending
+        await this.db.batch(this.#pending.map(encode))
+        this.#pending.splice(0, length)
       }
       this.#failure = undefined
     } catch (error) {

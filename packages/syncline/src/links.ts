@@ -67,18 +67,24 @@ export class LinkIndex {
     let sliceStart = performance.now()
     const open: RawPath[] = ['' as RawPath]
     for (let dir = open.pop(); dir !== undefined; dir = open.pop()) {
-      const list = this.source.list(
-        dir,
-        (path, directory) => !this.filter.excludes(path, directory),
-        () => undefined,
-      )
-      for (const { entry } of list ?? []) {
+      const list = this.#list(dir)
+      for (const { entry } of list) {
         if (isDirectory(entry.mode)) open.push(entry.path)
         else this.note(entry)
       }
       if (performance.now() - sliceStart < SLICE_MS) continue
       await nextTurn()
       sliceStart = performance.now()
+    }
+  }
+
+  /** What cannot be listed holds no names that we could send. */
+  #list(dir: RawPath): Found[] {
+    const keep = (path: RawPath, directory: boolean) => !this.filter.excludes(path, directory)
+    try {
+      return this.source.list(dir, keep, () => undefined) ?? []
+    } catch {
+      return []
     }
   }
 }

@@ -1,5 +1,7 @@
+import { closeSync, openSync } from 'node:fs'
 import pino, { type Logger } from 'pino'
 import pretty from 'pino-pretty'
+import { ConfigError } from './errors.js'
 
 export interface LogOptions {
   file: string | undefined
@@ -15,6 +17,7 @@ export interface Log {
 
 /** Logs to standard error, or to a file (appended to, 0600). */
 export function openLog(options: LogOptions): Log {
+  checkWritable(options.file)
   const destination = pino.destination({ dest: options.file ?? 2, sync: true, append: true, mode: 0o600 })
   const colour = options.file === undefined && process.stderr.isTTY === true
   const stream =
@@ -30,4 +33,13 @@ export function openLog(options: LogOptions): Log {
         })
   const logger = pino({ level: options.level, base: null }, stream)
   return { logger, reopen: () => (options.file === undefined ? undefined : destination.reopen()) }
+}
+
+function checkWritable(file: string | undefined): void {
+  if (file === undefined) return
+  try {
+    closeSync(openSync(file, 'a', 0o600))
+  } catch (error) {
+    throw new ConfigError(`--log-file=${file}: ${(error as Error).message}`)
+  }
 }

@@ -146,6 +146,9 @@ async function main(): Promise<number> {
   }
 }
 
+// Whoever read what we print may go; that is no reason to stop mirroring.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+
 process.exitCode = await main()
 // A connection that lingers, or a read of the kernel's queue, must not keep a finished program alive.
 process.exit()

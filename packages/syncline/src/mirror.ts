@@ -75,19 +75,22 @@ export class Mirror {
       onError: (error) => this.onFatal(error),
       onNotice: (line) => this.log.warn(line),
     })
+    const initialSync = this.options.initialSync || this.journal.lost
+    if (this.journal.lost)
+      this.log.warn('the journal could not be read and was begun anew: a full sync finds what it held')
     for (const target of this.targets) {
       const kept = await this.journal.load(target.name)
       target.start(
-        this.options.initialSync,
-        kept.map(({ path, tree }) => ({ path, scope: tree ? 'tree' : 'entry' })),
+        initialSync,
+        kept.map(({ path, tree }) => ({ path, scope: tree ? 'tree' : 'entry', quick: tree })),
       )
     }
   }
 
   /** Lets halted targets go on, all or the one named. Returns which; throws when the source is not there. */
   resume(name: string | undefined): string[] {
-    this.#guard.accept()
     const chosen = this.targets.filter((target) => name === undefined || target.name === name)
+    if (chosen.length > 0) this.#guard.accept()
     for (const target of chosen) target.resume()
     return chosen.map((target) => target.name)
   }

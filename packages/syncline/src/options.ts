@@ -1,4 +1,5 @@
-import { readFileSync, realpathSync, statSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { type Credentials, type FilterRule, fromBytes, parseRule, parseRules, type RawPath } from '@syncline/rsync'
 import { type Destination, parseDestination } from './destination.js'
 import { ConfigError } from './errors.js'
@@ -24,10 +25,10 @@ export interface CommandOptions {
   quiet?: boolean
 }
 
-/** SRC with everything in it that a path may have followed away, so that it names one directory. */
+/** SRC as an absolute path. A symlink in it stays: when it leads elsewhere one day, the mirror halts. */
 export function resolveSource(text: string): RawPath {
   try {
-    const path = fromBytes(realpathSync.native(Buffer.from(text), 'buffer'))
+    const path = fromBytes(Buffer.from(resolve(text)))
     if (!statSync(Buffer.from(path, 'latin1')).isDirectory()) throw new Error('it is not a directory')
     return path
   } catch (error) {

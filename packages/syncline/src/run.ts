@@ -11,6 +11,7 @@ import { openLog } from './log.js'
 import { Mirror, type MirrorOptions } from './mirror.js'
 import { type CommandOptions, credentialsFor, resolveDestinations, resolveSource } from './options.js'
 import { openState } from './state.js'
+import type { Target } from './target.js'
 
 /** `syncline [OPTIONS] SRC DEST...`: runs until a signal ends it. Resolves with the exit code. */
 export async function runMirror(
@@ -31,6 +32,8 @@ export async function runMirror(
   const directory = openState(options.stateDir, mirrorOptions.source, destinationTexts)
   const journal = await Journal.open(`${directory}/journal`)
   const servers: Server[] = []
+  let wrotePid = false
+  let ready = false
   let mirror: Mirror | undefined
   const ended = new Promise<number>((resolve) => {
     const fatal = (error: Error) => {
@@ -41,10 +44,12 @@ export async function runMirror(
     mirror = new Mirror(mirrorOptions, journal, log.logger, (target) => announce(mirrorOptions, target.name), fatal)
   })
   try {
-    await probeAll(mirror!, log.logger)
+    const early = await Promise.race([probeAll(mirror!, log.logger), ended])
+    if (typeof early === 'number') return early
     servers.push(await serveControl(mirror!, directory))
     if (options.http !== 'off') servers.push(await serveHttp(mirror!, options.http))
     if (options.pidFile !== undefined) writePidFile(options.pidFile)
+    wrotePid = options.pidFile !== undefined
     await mirror!.start()
     if (isDetached()) detachFromTerminal()
     const code = await ended
@@ -53,13 +58,14 @@ export async function runMirror(
     return code
   } finally {
     for (const server of servers) server.close()
-    if (options.pidFile !== undefined) rmSync(options.pidFile, { force: true })
+    if (wrotePid) rmSync(options.pidFile!, { force: true })
   }
 
   function announce(of: MirrorOptions, target: string): void {
     process.stdout.write(`mirroring ${printable(of.source)} to ${target}\n`)
-    if (mirror!.targets.every((one) => one.state === 'mirroring'))
-      sdNotify(`READY=1\nSTATUS=mirroring to ${mirror!.targets.length} targets`)
+    const settled = (one: Target) => one.announced || ['refused', 'halted', 'backing-off'].includes(one.state)
+    if (!ready && mirror!.targets.every(settled))
+      ready = sdNotify(`READY=1\nSTATUS=mirroring to ${mirror!.targets.length} targets`)
   }
 }
 
@@ -105,13 +111,17 @@ function stateOutside(source: string, stateDir: string): void {
  * someone must mend now; beside others it is shown and retried, because one target must not stop the rest.
  */
 async function probeAll(mirror: Mirror, log: { warn(line: string): void }): Promise<void> {
-  const problems: [target: string, error: Error][] = []
-  await Promise.all(
-    mirror.targets.map((target) => target.probe().catch((error: Error) => problems.push([target.name, error]))),
+  const refusals: RemoteError[] = []
+  const probes = mirror.targets.map((target) =>
+    target.probe().catch((error: Error) => {
+      if (error instanceof RemoteError && error.permanent) refusals.push(error)
+      if (refusals.length < mirror.targets.length) log.warn(`${target.name}: ${error.message}; trying again`)
+      throw error
+    }),
   )
-  const refused = (error: Error) => error instanceof RemoteError && error.permanent
-  if (problems.length === mirror.targets.length && problems.every(([, error]) => refused(error))) throw problems[0][1]
-  for (const [target, error] of problems) log.warn(`${target}: ${error.message}; trying again`)
+  // As soon as one can be reached there is work to do; the others join when they can.
+  await Promise.any(probes).catch(() => undefined)
+  if (refusals.length === mirror.targets.length) throw refusals[0]
 }
 
 /** SIGTERM and SIGINT end in peace, a second one at once; SIGHUP reopens the log. */

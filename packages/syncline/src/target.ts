@@ -2,6 +2,7 @@ import {
   ConnectError,
   type Credentials,
   type FileEntry,
+  FileError,
   type Filter,
   isDirectory,
   isRegular,
@@ -14,17 +15,19 @@ import {
   Session,
   SessionPool,
   type SourceTree,
+  SystemError,
   TimeoutError,
   type TransferReport,
 } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import { type Batch, buildBatch } from './batch.js'
 import type { Destination } from './destination.js'
-import { DirtySet, InFlight, type Mark, type Notice } from './dirty.js'
+import { DirtySet, InFlight, type Kind, type Mark, type Notice } from './dirty.js'
 import { HaltError } from './errors.js'
 import type { RootGuard } from './guard.js'
 import type { Journal } from './journal.js'
 import type { LinkIndex } from './links.js'
+import { MUCH_WORK, releaseSoon } from './memory.js'
 
 const ROOT = '' as RawPath
 const BATCH_MAX = 5_000
@@ -142,8 +145,9 @@ export class Target {
     return this.#state
   }
 
-  get lastError(): string | null {
-    return this.#lastError
+  /** Whether the first full sync is done. */
+  get announced(): boolean {
+    return this.#announced
   }
 
   /** One session to see whether the daemon takes us at all; it is kept for the first changes. */
@@ -227,6 +231,7 @@ export class Target {
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true
     clearTimeout(this.#timer)
+    this.#pool.stopOpening()
     if (this.#lanes.size > 0) {
       const timer = setTimeout(() => this.#abort.abort(), graceMs)
       await new Promise<void>((resolve) => {
@@ -255,22 +260,16 @@ export class Target {
     if (nowMs < this.#resumeAtMs) return this.#wakeAt(this.#resumeAtMs)
     if (nextMs !== null) this.#wakeAt(nextMs)
     this.#announce()
-    if (!this.#dirty.hasDue) return
-    this.#startLane('small', 1, BATCH_MAX, (mark) => !mark.large && !mark.quick)
-    this.#startLane(
-      'bulk',
-      Math.max(1, this.options.sessions - 1),
-      LARGE_BATCH_MAX,
-      (mark) => mark.large && !mark.quick,
-    )
-    this.#startLane('bulk', Math.max(1, this.options.sessions - 1), 1, (mark) => mark.quick && mark.scope === 'tree')
-    this.#startLane('small', 1, BATCH_MAX, (mark) => mark.quick && mark.scope === 'level')
+    if (this.#dirty.dueSize === 0) return
+    this.#startLane('small', 1, BATCH_MAX, 'plain')
+    this.#startLane('bulk', Math.max(1, this.options.sessions - 1), LARGE_BATCH_MAX, 'large')
+    this.#startLane('bulk', Math.max(1, this.options.sessions - 1), 1, 'tree')
+    this.#startLane('small', 1, BATCH_MAX, 'level')
   }
 
-  #startLane(kind: Lane['kind'], most: number, batchMax: number, fits: (mark: Mark) => boolean): void {
+  #startLane(kind: Lane['kind'], most: number, batchMax: number, kinds: Kind): void {
     while ([...this.#lanes].filter((lane) => lane.kind === kind).length < most) {
-      const accept = (mark: Mark) => fits(mark) && !this.#inFlight.conflicts(mark.path)
-      const marks = this.#dirty.take(batchMax, accept)
+      const marks = this.#dirty.take(kinds, batchMax, (mark) => !this.#inFlight.conflicts(mark.path))
       if (marks.length === 0) return
       const lane: Lane = { kind, order: 0, overtaken: new Set(), batch: undefined }
       this.#lanes.add(lane)
@@ -418,6 +417,7 @@ export class Target {
         ahead,
         signal: this.#abort.signal,
       })
+      if (batch.entries.length >= MUCH_WORK) releaseSoon()
       this.#sent += report.sent
       this.#deleted += report.deleted
       this.#bytesWritten += report.bytesWritten
@@ -447,7 +447,6 @@ export class Target {
           'the source is empty: the target keeps what it has. Put the source back, or run "syncline resume" to let the target become empty, too',
         )
       }
-      this.#emptyAllowed = true // both are: nothing to lose
     }
   }
 
@@ -470,6 +469,7 @@ export class Target {
     }
     for (const path of batch.levels) this.mark({ path, scope: 'level', quick: true })
     for (const path of report.changed) this.mark({ path })
+    this.#markLinked(batch, report)
     for (const error of report.failed) if (!error.vanished) this.#fail(error.path as RawPath, error.message, marks)
     // A daemon that compares whole seconds cannot see a change within one; what changed lately is sent by name.
     const sinceMs = Math.min(...marks.map((mark) => mark.sinceMs))
@@ -483,7 +483,7 @@ export class Target {
     if (reason !== null) return this.#reject(mark, settle, reason)
     settle(mark)
     this.#first?.delete(mark.path)
-    if (outcome.again.some((path) => path === mark.path || mark.scope !== 'entry')) {
+    if (outcome.again.includes(mark.path)) {
       this.#dirty.putBack({ ...mark, quick: mark.scope !== 'entry', reason: null }, Date.now())
     } else if (this.#dirty.get(mark.path) === undefined) this.context.journal.done(this.name, mark.path)
   }
@@ -498,6 +498,17 @@ export class Target {
       )
     // A tree that failed in part is compared the next time, not sent whole again.
     this.#dirty.putBackFailed({ ...mark, quick: mark.quick || mark.scope !== 'entry' }, reason, Date.now())
+  }
+
+  /** A list sends the content of linked names once: when that one failed, the others have nothing either. */
+  #markLinked(batch: Batch, report: TransferReport): void {
+    const unsent = new Set<string>([...report.changed, ...report.deferred, ...report.failed.map((error) => error.path)])
+    if (unsent.size === 0) return
+    const groups = new Set<string>()
+    for (const entry of batch.entries) if (entry.linkGroup !== '' && unsent.has(entry.path)) groups.add(entry.linkGroup)
+    for (const entry of batch.entries) {
+      if (groups.has(entry.linkGroup) && !unsent.has(entry.path)) this.mark({ path: entry.path })
+    }
   }
 
   /** A file that was listed could not be read: it alone is owed, whatever mark led to it. */
@@ -532,8 +543,9 @@ export class Target {
     if (this.#stopping) return
     if (cause instanceof HaltError) return this.halt(cause.message)
     if (!(cause instanceof Error)) throw cause
-    const known = cause instanceof RemoteError || isConnectionLoss(cause) || cause instanceof ProtocolError
-    if (!known) throw cause
+    const ours = cause instanceof FileError || cause instanceof SystemError
+    if (!ours && !(cause instanceof RemoteError) && !isConnectionLoss(cause) && !(cause instanceof ProtocolError))
+      throw cause
     const state = cause instanceof RemoteError && cause.permanent ? 'refused' : 'backing-off'
     const retryAtMs = Math.max(this.#pool.retryAtMs, Date.now() + 500)
     if (this.#lastError !== cause.message || this.#state !== state) {
@@ -544,6 +556,7 @@ export class Target {
 
   #backOff(state: 'backing-off' | 'refused', reason: string, untilMs: number): void {
     this.#lastError = reason
+    if (this.#state === 'halted') return
     this.#state = state
     this.#reason = reason
     this.#resumeAtMs = untilMs
@@ -566,7 +579,7 @@ export class Target {
       if (this.#flying.has(path)) return
       const owed = this.#dirty.get(path)
       if (owed === undefined) this.#first.delete(path)
-      else if (owed.attempts === 0) return
+      else if (owed.attempts === 0 || owed.scope === 'tree') return
     }
     this.#announced = true
     this.#setState('mirroring')

@@ -35,6 +35,9 @@ function slot(sum: u32, mask: u32): usize {
   return <usize>(((sum * 0x9e3779b1) >> 7) & mask) << 2
 }
 
+/** A peer may send sums that all fall into one chain; this many of it are looked at. */
+const CHAIN_MAX = 256
+
 /** Chains the `count` weak sums at `sums` by hash; `heads` and `next` hold index + 1, 0 ends a chain. */
 export function index(sums: usize, next: usize, heads: usize, mask: u32, count: i32): void {
   memory.fill(heads, 0, (<usize>mask + 1) << 2)
@@ -43,6 +46,14 @@ export function index(sums: usize, next: usize, heads: usize, mask: u32, count: 
     const at = heads + slot(load<u32>(sums + (<usize>i << 2)), mask)
     store<u32>(next + (<usize>i << 2), load<u32>(at))
     store<u32>(at, i + 1)
+  }
+  for (let i: u32 = 0; i <= mask; i++) {
+    let entry = load<u32>(heads + (<usize>i << 2))
+    for (let length = 1; entry != 0; length++) {
+      const at = next + (<usize>(entry - 1) << 2)
+      if (length == CHAIN_MAX) store<u32>(at, 0)
+      entry = load<u32>(at)
+    }
   }
 }
 

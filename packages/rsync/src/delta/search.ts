@@ -25,8 +25,14 @@ const PAGE = 0x10000
 const BASE = PAGE // below it the module keeps what it needs for itself
 /** How much of a file is in memory at a time, beside one block. */
 const WINDOW_BYTES = 1 << 18
-/** A peer may send as many equal weak sums as it likes; we look at this many per position. */
-const CHAIN_MAX = 256
+/**
+ * A weak sum that matches in vain costs a strong sum, and a comparison for each block that has it. A peer may see to it
+ * that this happens at every byte; beyond this many bytes' worth of work we send what may well be there already.
+ */
+const VAIN_BYTES_MAX = 256 << 20
+const VAIN_PER_BYTE = 16 // an unrelated file of 10 GB costs an honest peer 3
+const STRONG_SUM_COST = 1024 // beside its bytes
+const COMPARISON_COST = 64
 
 let compiled: WasmModule | undefined
 const idle: Exports[] = []
@@ -72,6 +78,7 @@ export class BlockSearch {
   #scan = 0 // where the next block may start
   #literal = 0 // first byte not yet emitted
   #wanted = 0 // the block behind the last match: the likeliest next one
+  #vainLeft = VAIN_BYTES_MAX
   #primed = false // the rolling sums are those of the block at #scan
 
   constructor(
@@ -114,6 +121,7 @@ export class BlockSearch {
   /** Searches what has arrived; `length` bytes were put into `free`. Emits all but what a coming block may need. */
   advance(length: number): void {
     this.#filled += length
+    this.#vainLeft = Math.min(VAIN_BYTES_MAX, this.#vainLeft + length * VAIN_PER_BYTE)
     const { blockLength } = this.#head
     for (;;) {
       const last = this.#filled - blockLength
@@ -160,7 +168,8 @@ export class BlockSearch {
         this.#headsAt,
         this.#mask,
       )
-      if (at === 0) {
+      if (at === 0 || this.#vainLeft < 0) {
+        if (at !== 0) this.#primed = false // the sums are not those of the block at `last`
         this.#scan = last
         return -1
       }
@@ -180,12 +189,16 @@ export class BlockSearch {
     let strong: Buffer | undefined
     const matches = (block: number) => {
       if (this.#sums[block] !== weak || this.#blockLengthOf(block) !== blockLength) return false
-      strong ??= this.#strongSum(this.#scan, blockLength)
+      if (strong === undefined) {
+        strong = this.#strongSum(this.#scan, blockLength)
+        this.#vainLeft -= STRONG_SUM_COST + blockLength
+      }
+      this.#vainLeft -= COMPARISON_COST
       return this.#equalStrong(strong, block)
     }
     if (this.#wanted < count && matches(this.#wanted)) return this.#wanted
     let entry = this.#wasm.first(this.#headsAt, this.#mask) >>> 0
-    for (let steps = 0; entry !== 0 && steps < CHAIN_MAX; steps++) {
+    while (entry !== 0) {
       if (matches(entry - 1)) return entry - 1
       entry = this.#next[entry - 1]
     }

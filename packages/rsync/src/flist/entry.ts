@@ -46,6 +46,9 @@ export function missing(path: RawPath): FileEntry {
   }
 }
 
+/** What all names of one inode have in common. */
+export const linkGroupOf = ({ dev, inoHigh, inoLow }: Stat) => `${dev}:${inoHigh}:${inoLow}`
+
 /** The entry that `stat` describes. `target` is needed for symlinks only. */
 export function entryOf(path: RawPath, stat: Stat, target = ''): FileEntry {
   const device = isDevice(stat.mode)
@@ -60,7 +63,7 @@ export function entryOf(path: RawPath, stat: Stat, target = ''): FileEntry {
     rdevMajor: device ? stat.rdevMajor : 0,
     rdevMinor: device ? stat.rdevMinor : 0,
     target,
-    linkGroup: stat.nlink > 1 && !isDirectory(stat.mode) ? `${stat.dev}:${stat.ino}` : '',
+    linkGroup: stat.nlink > 1 && !isDirectory(stat.mode) ? linkGroupOf(stat) : '',
     hasContent: false,
   }
 }

@@ -1,4 +1,4 @@
-import { closeSync, constants, readdirSync } from 'node:fs'
+import { constants, readdirSync } from 'node:fs'
 import { FileError } from '../errors.js'
 import {
   close,
@@ -136,8 +136,6 @@ export class SourceTree {
     }
   }
 }
-
-export const closeFile = closeSync
 
 /** Every directory above `path`, outermost first, without the root. */
 export function ancestors(path: RawPath): RawPath[] {

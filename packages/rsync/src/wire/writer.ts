@@ -1,4 +1,5 @@
 const START_SIZE = 4096
+const AGAIN_SIZE = 96 * 1024
 
 /** Grows a buffer of rsync's integers and strings; the encoder side of `Cursor`. */
 export class Writer {
@@ -16,7 +17,8 @@ export class Writer {
   /** Hands out what was written and starts anew; the returned bytes are never written again. */
   take(): Buffer {
     const taken = this.#bytes.subarray(0, this.#length)
-    this.#bytes = Buffer.allocUnsafe(START_SIZE)
+    // What comes next is likely as long: growing into it would copy it several times.
+    this.#bytes = Buffer.allocUnsafe(taken.length > START_SIZE ? AGAIN_SIZE : START_SIZE)
     this.#length = 0
     return taken
   }
