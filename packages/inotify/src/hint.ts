@@ -21,6 +21,8 @@ export type Hint =
    * is not the one that was watched before, 'replaced' comes before 'back'.
    */
   | { kind: 'root'; state: 'gone' | 'unmounted' | 'replaced' | 'back' }
+  /** A filesystem that was mounted below the root was unmounted: what is missing there now was not deleted. */
+  | { kind: 'unmounted'; path: RawPath }
 
 /** Hints in kernel order; identical neighbours are one. */
 export class HintList {

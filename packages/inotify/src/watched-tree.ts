@@ -254,7 +254,11 @@ export class WatchedTree implements ScanTree {
   /** A filesystem below the root was unmounted. At its top the directory that it covered shows again. */
   #unmounted(node: WatchNode): void {
     if (node === this.table.root) this.#events.onRootDoubt('unmounted')
-    else if (node.parent !== null) this.#left(node.parent, node.name)
+    else if (node.parent !== null) {
+      const path = this.table.pathOf(node)
+      if (path !== undefined) this.#hints.push({ kind: 'unmounted', path })
+      this.#left(node.parent, node.name)
+    }
   }
 
   #overflowed(): void {

@@ -33,6 +33,8 @@ export interface SessionOptions {
   credentials?: Credentials | undefined
   /** Compare nothing, transfer every file that is listed: for names that an event has named. */
   ignoreTimes: boolean
+  /** Compare times to the nanosecond; the daemon is known to be 3.1.3 or newer. One that lists digests always is. */
+  nanoseconds?: boolean
   /** Delete what a listed directory does not list, and listed names that are missing here. */
   delete: boolean
   /** Patterns that the receiver must leave alone. */
@@ -137,9 +139,14 @@ export class Session {
     return this.options.delete && this.agreement.protocol >= 31
   }
 
-  /** Whether the quick check sees changes within a second; the arguments ask for it where it is known to work. */
+  /** Whether the daemon is 3.2 or newer, and so takes `nanoseconds`. */
+  get canCompareNanoseconds(): boolean {
+    return (this.agreement.compatFlags & CF.VARINT_FLIST_FLAGS) !== 0 && this.agreement.protocol >= 31
+  }
+
+  /** Whether the quick check of this session sees changes within a second. */
   get comparesNanoseconds(): boolean {
-    return this.agreement.greeting.digests !== null && this.agreement.protocol >= 31
+    return this.canCompareNanoseconds && asksNanoseconds(this.options, this.agreement.greeting)
   }
 
   /** Waits a moment for what a daemon says on its own, such as that the module is read only. Throws RemoteError. */
@@ -280,11 +287,17 @@ function serverArgs(options: SessionOptions, greeting: Greeting): string[] {
   if (options.delete) args.push('--delete')
   if (options.delete && protocol >= 31) args.push('--delete-missing-args')
   if (options.numericIds) args.push('--numeric-ids')
-  // -1 compares nanoseconds, since 3.1.3. Before, it makes all times differ: harmless where everything is sent anyway,
-  // but a full sync would compare all content, so it is asked for only where the daemon is surely newer (3.2.7).
-  if (options.ignoreTimes || greeting.digests !== null) args.push('--modify-window=-1')
+  if (asksNanoseconds(options, greeting)) args.push('--modify-window=-1')
   const { module, path } = options.remote
   return [...args, '.', `${escapeGlob(path === '' ? module : `${module}/${path}`)}/`]
+}
+
+/**
+ * --modify-window=-1 compares nanoseconds, since 3.1.3. Before, it makes all times differ: harmless where everything is
+ * sent anyway, but a full sync would compare all content, so it is asked for only where the daemon is surely newer.
+ */
+function asksNanoseconds(options: SessionOptions, greeting: Greeting): boolean {
+  return options.ignoreTimes || options.nanoseconds === true || greeting.digests !== null
 }
 
 /** The daemon expands wildcards in its arguments. */

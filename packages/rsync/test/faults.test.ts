@@ -116,18 +116,17 @@ for (const version of VERSIONS) {
   }
 }
 
-test('a file that is written to without pause while it is sent arrives sound or is reported', async (t) => {
+test('a file that is appended to without pause while it is sent arrives as it was at some time', async (t) => {
   const { daemon, root, push } = await scene(t, 'stock')
   for (let round = 0; round < 5; round++) {
     const file = join(root, 'file')
     writeFileSync(file, randomBytes(3_000_000, round))
     const timer = setInterval(() => appendFileSync(file, 'x'), 0)
-    const report = await push()
+    await push()
     clearInterval(timer)
     const arrived = readFileSync(join(daemon.module, 'file'))
-    assert.ok(report.changed.includes('file' as (typeof report.changed)[number]) || arrived.equals(readFileSync(file)))
-    // Nothing but what the file has held at some time.
-    assert.ok(arrived.subarray(3_000_000).every((byte) => byte === 0x78))
+    assert.ok(arrived.length >= 3_000_000)
+    assert.ok(arrived.equals(readFileSync(file).subarray(0, arrived.length)))
   }
 })
 

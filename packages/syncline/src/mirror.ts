@@ -129,6 +129,9 @@ export class Mirror {
         case 'tree':
           this.#markTree(raw(hint.path), hint.overflow === true)
           break
+        case 'unmounted':
+          this.#unmountedBelow(raw(hint.path))
+          break
         case 'root':
           this.#rootChanged(hint.state)
           break
@@ -146,6 +149,12 @@ export class Mirror {
       'the kernel dropped events (its queue was full): looking everywhere; a larger fs.inotify.max_queued_events helps',
     )
     this.#markAll({ path, scope: 'tree', quick: true, sinceMs: this.#watcher?.drainedAtMs ?? 0 })
+  }
+
+  #unmountedBelow(path: RawPath): void {
+    const where = `${printable(this.options.source)}/${printable(path)}`
+    const reason = `the filesystem at ${where} was unmounted: the target keeps what it has. Mount it again, or if it is meant to go, run "syncline resume"`
+    for (const target of this.targets) target.halt(reason)
   }
 
   #rootChanged(state: 'gone' | 'unmounted' | 'replaced' | 'back'): void {

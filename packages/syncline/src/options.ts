@@ -101,7 +101,7 @@ export function patternRule(name: string, text: string, include: boolean): Filte
   try {
     return parseRule(Buffer.from(text).toString('latin1'), include)
   } catch (error) {
-    throw new ConfigError(`${name}=${text}: ${(error as Error).message}`)
+    throw new ConfigError(`${name}=${text}: ${(error as Error).message.replace('protocol error in filter rule: ', '')}`)
   }
 }
 

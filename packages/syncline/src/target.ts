@@ -38,6 +38,8 @@ const ISOLATE_MAX = 32
 const LOST_MAX = 3
 const SWEEP_MAX = 1_000
 const AHEAD_BYTES = 64 << 10
+const SOURCE_EMPTY =
+  'the source is empty: the target keeps what it has. Put the source back, or run "syncline resume" to let the target become empty, too'
 
 export type TargetState = 'connecting' | 'full-sync' | 'mirroring' | 'backing-off' | 'refused' | 'halted'
 
@@ -118,9 +120,13 @@ export class Target {
   #order = 0
   #announced = false
   #fullySynced = false
+  /** A session has shown that the daemon is new enough to compare nanoseconds. */
+  #nanoseconds = false
   #emptyAllowed = false
   /** Marks of the first full sync that are still owed; the mirror is announced when none is. */
   #first: Set<RawPath> | undefined
+  /** What ended its session the last time that it was sent. */
+  readonly #died = new Set<RawPath>()
   #sent = 0
   #deleted = 0
   #bytesWritten = 0
@@ -154,6 +160,7 @@ export class Target {
   async probe(): Promise<void> {
     const session = await this.#pool.acquire()
     try {
+      this.#nanoseconds = session.canCompareNanoseconds
       await session.refusal()
     } finally {
       if (session.alive) this.#pool.giveBack(session)
@@ -190,8 +197,9 @@ export class Target {
     this.#dirty.wakeAll()
     this.#pool.retryNow()
     if (this.#state === 'halted') {
+      // To let an empty source empty the target takes a resume that was asked for just that.
+      this.#emptyAllowed = this.#reason === SOURCE_EMPTY
       this.#setState('connecting')
-      this.#emptyAllowed = true
       this.context.log.info({ target: this.name }, 'resumed')
       this.mark({ path: ROOT, scope: 'tree', quick: true })
     }
@@ -319,7 +327,10 @@ export class Target {
       outcome = { errors: [this.#complaint(error.cause)], failed: new Map(), again: [], died: true }
     }
     if (outcome.errors.length === 0) {
-      for (const mark of marks) this.#acknowledge(mark, settle, outcome)
+      for (const mark of marks) {
+        this.#died.delete(mark.path)
+        this.#acknowledge(mark, settle, outcome)
+      }
       isolation.failed = 0
       return
     }
@@ -331,6 +342,7 @@ export class Target {
     }
     if (marks.length === 1 || isolation.failed >= ISOLATE_MAX) {
       isolation.failed += marks.length
+      if (outcome.died) for (const { path } of marks) this.#died.add(path)
       if (outcome.died) this.#backOff('backing-off', outcome.errors[0], 0)
       for (const mark of marks) this.#reject(mark, settle, outcome.errors.slice(0, 3).join('; '))
       return
@@ -357,15 +369,21 @@ export class Target {
       ? await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false }, signal))
       : await this.#pool.acquire()
     if (this.#state !== 'halted') this.#setState(this.#announced ? 'mirroring' : 'full-sync')
+    this.#nanoseconds ||= session.canCompareNanoseconds
     lane.order = ++this.#order
     let used = false
+    let keepAlive: NodeJS.Timeout | undefined
     try {
       guard.enter()
       try {
         const deletion = !this.options.delete ? 'none' : session.deletesMissing ? 'by-name' : 'by-listing'
+        // A scan may take longer than the daemon waits.
+        keepAlive = setInterval(() => session.keepAlive(), session.keepAliveMs)
         const largeBytes = lane.kind === 'small' ? LARGE_BYTES : Number.POSITIVE_INFINITY
         const batch = await buildBatch(marks, { source, filter, links, deletion, largeBytes })
+        clearInterval(keepAlive)
         lane.batch = batch
+        if (batch.entries.some((entry) => entry.path !== '' && entry.mode !== 0)) this.#emptyAllowed = false
         for (const path of batch.large) this.mark({ path, large: true })
         if (batch.large.length === marks.length) return NOTHING
         if (this.options.delete && deletesAtTop(batch)) await this.#checkFilled(batch)
@@ -389,6 +407,7 @@ export class Target {
         source.leave()
       }
     } finally {
+      clearInterval(keepAlive)
       if (!used && quick) await session.close(source)
       else if (!used) this.#pool.giveBack(session)
     }
@@ -443,9 +462,7 @@ export class Target {
     if (!this.context.guard.isEmpty()) this.#emptyAllowed = false
     else if (!this.#emptyAllowed) {
       if (batch.missing > 0 || (await this.#holdsMore(batch))) {
-        throw new HaltError(
-          'the source is empty: the target keeps what it has. Put the source back, or run "syncline resume" to let the target become empty, too',
-        )
+        throw new HaltError(SOURCE_EMPTY)
       }
     }
   }
@@ -579,7 +596,7 @@ export class Target {
       if (this.#flying.has(path)) return
       const owed = this.#dirty.get(path)
       if (owed === undefined) this.#first.delete(path)
-      else if (owed.attempts === 0 || owed.scope === 'tree') return
+      else if (owed.attempts === 0 || this.#died.has(path)) return
     }
     this.#announced = true
     this.#setState('mirroring')
@@ -611,6 +628,7 @@ export class Target {
         remote: destination.remote,
         credentials,
         ignoreTimes: kind.ignoreTimes,
+        nanoseconds: this.#nanoseconds,
         delete: this.options.delete,
         rules: this.context.filter.rules,
         numericIds: true,
