@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import './memory.js' // first: it sets up the heap before anything fills it
 import { ConnectError, type FilterRule, ProtocolError, RERR, RemoteError, TimeoutError } from '@syncline/rsync'
 import { Command, CommanderError, Option } from 'commander'
 import { detach, isDetached } from './detach.js'
