@@ -5,8 +5,9 @@ const SLICE_MS = 8
 
 interface Group {
   paths: Set<RawPath>
-  /** The link count for which the whole tree has been searched: its other names are outside. */
+  /** The link count and the names found when the whole tree was searched: while both hold, the others are outside. */
   searchedFor: number
+  foundThen: number
 }
 
 /**
@@ -25,7 +26,7 @@ export class LinkIndex {
   note(entry: FileEntry): void {
     if (entry.linkGroup === '') return
     const group = this.#groups.get(entry.linkGroup)
-    if (group === undefined) this.#groups.set(entry.linkGroup, { paths: new Set([entry.path]), searchedFor: 0 })
+    if (group === undefined) this.#groups.set(entry.linkGroup, { paths: new Set([entry.path]), searchedFor: 0, foundThen: 0 })
     else group.paths.add(entry.path)
   }
 
@@ -37,7 +38,9 @@ export class LinkIndex {
       await this.#search()
       for (const { entry, stat } of incomplete) {
         const group = this.#groups.get(entry.linkGroup) // gone when all its names went meanwhile
-        if (group !== undefined) group.searchedFor = stat.nlink
+        if (group === undefined) continue
+        group.searchedFor = stat.nlink
+        group.foundThen = this.#verify(entry.linkGroup).length
       }
     }
     const seen = new Map<RawPath, Found>()
@@ -47,7 +50,8 @@ export class LinkIndex {
 
   #isComplete({ entry, stat }: Found): boolean {
     const known = this.#verify(entry.linkGroup).length
-    return known >= stat.nlink || this.#groups.get(entry.linkGroup)?.searchedFor === stat.nlink
+    const group = this.#groups.get(entry.linkGroup)
+    return known >= stat.nlink || (group?.searchedFor === stat.nlink && group.foundThen === known)
   }
 
   /** The names that still are this file; the others are forgotten. */

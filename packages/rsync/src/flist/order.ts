@@ -21,7 +21,14 @@ export function compareEntries(a: FileEntry, b: FileEntry): number {
 
 /** Length of the leading directories, with their slashes, that both paths have. */
 function sharedDirectory(x: string, y: string): number {
+  const length = Math.min(x.length, y.length)
   let end = 0
-  for (let i = 0; i < x.length && x[i] === y[i]; i++) if (x[i] === '/') end = i + 1
+  for (let i = 0; i < length; i++) {
+    const c = x.charCodeAt(i)
+    if (c !== y.charCodeAt(i)) break
+    if (c === SLASH) end = i + 1
+  }
   return end
 }
+
+const SLASH = 0x2f
