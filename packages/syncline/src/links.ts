@@ -26,7 +26,8 @@ export class LinkIndex {
   note(entry: FileEntry): void {
     if (entry.linkGroup === '') return
     const group = this.#groups.get(entry.linkGroup)
-    if (group === undefined) this.#groups.set(entry.linkGroup, { paths: new Set([entry.path]), searchedFor: 0, foundThen: 0 })
+    if (group === undefined)
+      this.#groups.set(entry.linkGroup, { paths: new Set([entry.path]), searchedFor: 0, foundThen: 0 })
     else group.paths.add(entry.path)
   }
 
