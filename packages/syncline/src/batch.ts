@@ -98,10 +98,12 @@ class BatchBuilder {
     else this.#addLevel(found)
   }
 
-  #list({ entry, stat }: Found): void {
+  #list(found: Found): void {
+    const { entry } = found
     this.#entries.set(entry.path, entry)
     this.#wanted.add(entry.path)
-    if (entry.linkGroup !== '') this.#linked.push({ entry, stat })
+    this.options.links.note(found)
+    if (entry.linkGroup !== '') this.#linked.push(found)
   }
 
   async #addTree(root: Found): Promise<void> {
@@ -132,7 +134,7 @@ class BatchBuilder {
       }
       this.#entries.set(next.entry.path, next.entry)
       this.#wanted.add(next.entry.path)
-      links.note(next.entry)
+      links.note(next)
       // A name outside this tree may belong to the same file; in a walk of everything there is none.
       if (next.entry.linkGroup !== '' && root.entry.path !== '') this.#linked.push(next)
       if (isDirectory(next.stat.mode)) enter(next)

@@ -1,47 +1,83 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type FileEntry, type Filter, type Found, isDirectory, type RawPath, type SourceTree } from '@syncline/rsync'
+import {
+  FileError,
+  type Filter,
+  type Found,
+  isDirectory,
+  parent,
+  type RawPath,
+  type SourceTree,
+  SystemError,
+} from '@syncline/rsync'
 
 const SLICE_MS = 8
 
 interface Group {
   paths: Set<RawPath>
+  /** The link count when one of the names was last looked at, less the names that left since. */
+  nlink: number
   /** The link count and the names found when the whole tree was searched: while both hold, the others are outside. */
   searchedFor: number
   foundThen: number
 }
 
+/** A name that is no longer the file that it was. */
+export interface Departure {
+  path: RawPath
+  /** The other names of that file; null when not all are known. */
+  others: RawPath[] | null
+}
+
 /**
- * The names of each file that has several. An event names one of them, but only a list with all of them keeps them
- * one file at the receiver.
+ * The names of each file that has several. An event names one of them, but only a list with all of them keeps them one
+ * file at the receiver; and where the named one goes before anybody has looked, the others hold what changed.
  */
 export class LinkIndex {
   readonly #groups = new Map<string, Group>()
+  readonly #groupAt = new Map<RawPath, string>()
+  /** By directory: the names in it that are in groups, and the directories in it that lead to such names. */
+  readonly #within = new Map<RawPath, Set<RawPath>>()
 
   constructor(
     readonly source: SourceTree,
     readonly filter: Filter,
   ) {}
 
-  /** Remembers what a scan met. */
-  note(entry: FileEntry): void {
-    if (entry.linkGroup === '') return
-    const group = this.#groups.get(entry.linkGroup)
-    if (group === undefined)
-      this.#groups.set(entry.linkGroup, { paths: new Set([entry.path]), searchedFor: 0, foundThen: 0 })
-    else group.paths.add(entry.path)
+  /** Remembers what a look has met. */
+  note({ entry: { path, linkGroup }, stat: { nlink } }: Found): void {
+    if (linkGroup === '') this.#remove(path)
+    else this.#add(path, linkGroup).nlink = nlink
+  }
+
+  /** Looks at a name that was created, deleted or moved, and tells when it is not the file any more that it was. */
+  follow(path: RawPath): Departure | null {
+    const found = this.#look(path)
+    const before = this.#groupAt.get(path)
+    const departure = before === undefined || before === found?.entry.linkGroup ? null : this.#depart(path, before)
+    if (found !== null) this.note(found)
+    return departure
+  }
+
+  /** A directory left the tree, or, with `to`, is found there now. */
+  followDirectory(from: RawPath, to?: RawPath): Departure[] {
+    return this.#namesBelow(from).map((path) => {
+      const linkGroup = this.#groupAt.get(path)!
+      if (to !== undefined) this.#add(`${to}${path.slice(from.length)}` as RawPath, linkGroup).nlink++
+      return this.#depart(path, linkGroup)
+    })
   }
 
   /** All names of the files in `found`, with what was found; searches the tree when some are not known. */
   async siblings(found: readonly Found[]): Promise<Found[]> {
-    for (const { entry } of found) this.note(entry)
-    const incomplete = found.filter((one) => !this.#isComplete(one))
+    const incomplete = found.filter(({ entry }) => !this.#isComplete(entry.linkGroup))
     if (incomplete.length > 0) {
       await this.#search()
-      for (const { entry, stat } of incomplete) {
+      for (const { entry } of incomplete) {
+        const foundThen = this.#verify(entry.linkGroup).length
         const group = this.#groups.get(entry.linkGroup) // gone when all its names went meanwhile
         if (group === undefined) continue
-        group.searchedFor = stat.nlink
-        group.foundThen = this.#verify(entry.linkGroup).length
+        group.searchedFor = group.nlink
+        group.foundThen = foundThen
       }
     }
     const seen = new Map<RawPath, Found>()
@@ -49,33 +85,105 @@ export class LinkIndex {
     return [...seen.values()]
   }
 
-  #isComplete({ entry, stat }: Found): boolean {
-    const known = this.#verify(entry.linkGroup).length
-    const group = this.#groups.get(entry.linkGroup)
-    return known >= stat.nlink || (group?.searchedFor === stat.nlink && group.foundThen === known)
+  /** At a time when nobody else is looking. */
+  #look(path: RawPath): Found | null {
+    try {
+      this.source.enter()
+    } catch (error) {
+      if (error instanceof SystemError) return null // others see to a root that is not there
+      throw error
+    }
+    try {
+      return this.source.look(path)
+    } catch (error) {
+      if (error instanceof FileError) return null
+      throw error
+    } finally {
+      this.source.leave()
+    }
+  }
+
+  #isComplete(linkGroup: string): boolean {
+    const known = this.#verify(linkGroup).length
+    const group = this.#groups.get(linkGroup)
+    return (
+      group === undefined || known >= group.nlink || (group.searchedFor === group.nlink && group.foundThen === known)
+    )
   }
 
   /** The names that still are this file; the others are forgotten. */
   #verify(linkGroup: string): Found[] {
-    const group = this.#groups.get(linkGroup)
     const valid: Found[] = []
-    for (const path of group?.paths ?? []) {
+    for (const path of this.#groups.get(linkGroup)?.paths ?? []) {
       const one = this.source.look(path)
+      if (one === null) this.#remove(path)
+      else this.note(one)
       if (one?.entry.linkGroup === linkGroup) valid.push(one)
-      else group!.paths.delete(path)
     }
-    if (valid.length === 0) this.#groups.delete(linkGroup)
     return valid
+  }
+
+  #depart(path: RawPath, linkGroup: string): Departure {
+    const group = this.#groups.get(linkGroup)!
+    const known = group.paths.size
+    const complete = known >= group.nlink || (group.searchedFor === group.nlink && group.foundThen === known)
+    group.nlink--
+    this.#remove(path)
+    return { path, others: complete ? [...group.paths] : null }
+  }
+
+  #add(path: RawPath, linkGroup: string): Group {
+    let group = this.#groups.get(linkGroup)
+    if (group === undefined) {
+      group = { paths: new Set(), nlink: 0, searchedFor: 0, foundThen: 0 }
+      this.#groups.set(linkGroup, group)
+    }
+    if (group.paths.has(path)) return group
+    this.#remove(path)
+    group.paths.add(path)
+    this.#groupAt.set(path, linkGroup)
+    for (let name = path; name !== ''; name = parent(name)) {
+      const within = this.#within.get(parent(name))
+      if (within !== undefined) {
+        within.add(name)
+        break // what is above leads here already
+      }
+      this.#within.set(parent(name), new Set([name]))
+    }
+    return group
+  }
+
+  #remove(path: RawPath): void {
+    const linkGroup = this.#groupAt.get(path)
+    if (linkGroup === undefined) return
+    const group = this.#groups.get(linkGroup)!
+    group.paths.delete(path)
+    if (group.paths.size === 0) this.#groups.delete(linkGroup)
+    this.#groupAt.delete(path)
+    for (let name = path; name !== '' && !this.#within.has(name) && !this.#groupAt.has(name); name = parent(name)) {
+      const within = this.#within.get(parent(name))!
+      within.delete(name)
+      if (within.size === 0) this.#within.delete(parent(name))
+    }
+  }
+
+  #namesBelow(dir: RawPath): RawPath[] {
+    const names: RawPath[] = []
+    const open = [dir]
+    for (let name = open.pop(); name !== undefined; name = open.pop()) {
+      if (this.#groupAt.has(name)) names.push(name)
+      for (const inner of this.#within.get(name) ?? []) open.push(inner)
+    }
+    return names
   }
 
   async #search(): Promise<void> {
     let sliceStart = performance.now()
     const open: RawPath[] = ['' as RawPath]
     for (let dir = open.pop(); dir !== undefined; dir = open.pop()) {
-      const list = this.#list(dir)
-      for (const { entry } of list) {
-        if (isDirectory(entry.mode)) open.push(entry.path)
-        else this.note(entry)
+      for (const one of this.#list(dir)) {
+        if (isDirectory(one.entry.mode)) open.push(one.entry.path)
+        else this.note(one)
       }
       if (performance.now() - sliceStart < SLICE_MS) continue
       await nextTurn()

@@ -6,8 +6,8 @@ import type { Destination } from './destination.js'
 import { ConfigError } from './errors.js'
 import { RootGuard } from './guard.js'
 import type { Journal } from './journal.js'
-import { LinkIndex } from './links.js'
-import { Target, type TargetStatus } from './target.js'
+import { type Departure, LinkIndex } from './links.js'
+import { Target, type TargetContext, type TargetStatus } from './target.js'
 
 /** A file that is being written is looked at when it is closed, or when nothing was written for this long. */
 const SETTLE_MS = 2_000
@@ -44,6 +44,7 @@ export class Mirror {
   readonly #source: SourceTree
   readonly #guard: RootGuard
   readonly #filter: Filter
+  readonly #links: LinkIndex
   #watcher: TreeWatcher | undefined
   readonly #startedMs = Date.now()
 
@@ -58,8 +59,16 @@ export class Mirror {
     this.#source = new SourceTree(options.source)
     this.#filter = new Filter(options.rules)
     this.#guard = guardOf(this.#source, this.#filter)
-    const links = new LinkIndex(this.#source, this.#filter)
-    const context = { source: this.#source, filter: this.#filter, links, guard: this.#guard, journal, log, onMirroring }
+    this.#links = new LinkIndex(this.#source, this.#filter)
+    const context: TargetContext = {
+      source: this.#source,
+      filter: this.#filter,
+      links: this.#links,
+      guard: this.#guard,
+      journal,
+      log,
+      onMirroring,
+    }
     const { delete: delete_, compress, pace, sessions, timeoutMs } = options
     this.targets = options.targets.map(
       (one) => new Target({ ...one, delete: delete_, compress, pace, sessions, timeoutMs }, context),
@@ -118,7 +127,12 @@ export class Mirror {
   }
 
   #mark(hints: readonly Hint[]): void {
+    const movedTo = new Map<WatchedPath, WatchedPath>()
     for (const hint of hints) {
+      if (hint.kind === 'tree' && hint.movedFrom !== undefined) movedTo.set(hint.movedFrom, hint.path)
+    }
+    for (const hint of hints) {
+      this.#followLinks(hint, movedTo)
       switch (hint.kind) {
         case 'entry':
           this.#markAll({ path: raw(hint.path), content: hint.attribOnly !== true, plain: hint.closed === true })
@@ -137,6 +151,21 @@ export class Mirror {
           break
       }
     }
+  }
+
+  /** What is owed for a name that has left is owed for the other names of its file. */
+  #followLinks(hint: Hint, movedTo: ReadonlyMap<WatchedPath, WatchedPath>): void {
+    if (hint.kind !== 'entry' || hint.attribOnly === true || hint.closed === true) return
+    const path = raw(hint.path)
+    let departures: Departure[] = []
+    if (hint.isDir) {
+      const to = movedTo.get(hint.path)
+      departures = this.#links.followDirectory(path, to === undefined ? undefined : raw(to))
+    } else {
+      const departure = this.#links.follow(path)
+      if (departure !== null) departures = [departure]
+    }
+    for (const departure of departures) for (const target of this.targets) target.departed(departure)
   }
 
   #markAll(notice: Parameters<Target['mark']>[0]): void {

@@ -26,7 +26,7 @@ import { DirtySet, InFlight, type Kind, type Mark, type Notice } from './dirty.j
 import { HaltError } from './errors.js'
 import type { RootGuard } from './guard.js'
 import type { Journal } from './journal.js'
-import type { LinkIndex } from './links.js'
+import type { Departure, LinkIndex } from './links.js'
 import { MUCH_WORK, releaseSoon } from './memory.js'
 
 const ROOT = '' as RawPath
@@ -181,6 +181,14 @@ export class Target {
     const mark = this.#dirty.mark(notice, Date.now())
     this.context.journal.owed(this.name, mark.path, mark.scope !== 'entry')
     this.#kick()
+  }
+
+  /** A name left while it was owed: what changed is to be found under the file's other names. */
+  departed({ path, others }: Departure): void {
+    const owed = this.#dirty.get(path) ?? this.#flying.get(path)
+    if (owed === undefined) return
+    if (others === null) this.mark({ path: ROOT, scope: 'tree', quick: true })
+    else for (const other of others) this.mark({ path: other, content: owed.content })
   }
 
   /** Stops everything that could harm until `resume`. */
