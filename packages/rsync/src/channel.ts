@@ -16,6 +16,7 @@ const PIECE_COST = 256
 /** A shorter piece is copied, for it would keep alive all that was read with it. */
 const COPY_MAX = 1 << 14
 const TEXTS_MAX = 100
+const MESSAGES_MAX = 1000
 const TURN_MS = 8
 
 /** What the peer said beside the data, since the channel was opened. */
@@ -47,6 +48,7 @@ export class Channel {
   #lastReadMs = Date.now()
   #turnStart = performance.now()
   #wroteSinceRead = false
+  readonly #messages: Buffer[] = []
   readonly #raw: Buffer[] = [] // the handshake as it came, to find an error report in it
 
   constructor(
@@ -117,6 +119,7 @@ export class Channel {
 
   /** Sends what is in `out`, as data. Returns a promise only when the caller has to wait. */
   flush(): Promise<void> | undefined {
+    if (this.#messages.length > 0) this.#writeMessages()
     if (this.out.length === 0) return undefined
     this.#throwFailure()
     const data = this.out.take()
@@ -126,10 +129,10 @@ export class Channel {
     return room ? undefined : this.#drain()
   }
 
+  /** Queues a message for the next flush. It overtakes data that is still in `out`; none of ours minds. */
   sendMessage(tag: number, payload: Buffer): void {
-    // Messages keep their place among the data that was written before them.
-    if (this.out.length > 0) this.#writeFrame(this.out.take())
-    this.socket.write(encodeFrame(tag, payload))
+    this.#messages.push(encodeFrame(tag, payload))
+    if (this.#messages.length >= MESSAGES_MAX) this.#writeMessages()
   }
 
   sendEmptyFrame(): void {
@@ -163,11 +166,16 @@ export class Channel {
     this.#fail(error)
   }
 
+  #writeMessages(): void {
+    this.#wroteSinceRead = true
+    this.socket.write(Buffer.concat(this.#messages.splice(0)))
+  }
+
   #writeFrame(data: Buffer): boolean {
     if (data.length <= CONCAT_MAX) return this.socket.write(encodeFrame(MSG.DATA, data))
     this.socket.cork()
     this.socket.write(frameHeader(MSG.DATA, data.length))
-    const room = this.socket.write(data)
+    const room = this.socket.write(data, () => this.out.recycle(data))
     this.socket.uncork()
     return room
   }

@@ -51,16 +51,17 @@ export class SessionPool {
   acquire(): Promise<Session> {
     if (this.#abort.signal.aborted) return Promise.reject(new ConnectError('closed'))
     this.#ticker ??= setInterval(() => this.#tend(), TICK_MS).unref()
-    for (let one = this.#idle.shift(); one !== undefined; one = this.#idle.shift()) {
-      if (!one.session.alive) continue
-      this.#handOut(one.session)
-      this.#refillIn(this.#idle.length === 0 ? REFILL_LAST_MS : REFILL_MS)
-      return Promise.resolve(one.session)
-    }
+    const ready = this.#takeReady()
+    if (ready !== undefined) return Promise.resolve(ready)
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject })
       this.refill()
     })
+  }
+
+  /** A ready session, unless it is the last one: that is kept for the next change. */
+  spare(): Session | undefined {
+    return this.#idle.length > 1 ? this.#takeReady() : undefined
   }
 
   /** A session of another kind, made by `open` at once; ready ones make room for it where the daemon wants that. */
@@ -126,6 +127,16 @@ export class SessionPool {
     clearTimeout(this.#refillTimer)
     clearInterval(this.#ticker)
     await Promise.all(this.#idle.splice(0).map(({ session }) => session.close(this.source)))
+  }
+
+  #takeReady(): Session | undefined {
+    for (let one = this.#idle.shift(); one !== undefined; one = this.#idle.shift()) {
+      if (!one.session.alive) continue
+      this.#handOut(one.session)
+      this.#refillIn(this.#idle.length === 0 ? REFILL_LAST_MS : REFILL_MS)
+      return one.session
+    }
+    return undefined
   }
 
   get #total(): number {

@@ -4,7 +4,7 @@ import type { Sums } from './digest.js'
 import { FileError, ProtocolError } from './errors.js'
 import { type FileEntry, isRegular, linkGroupOf } from './flist/entry.js'
 import type { SourceTree } from './flist/source.js'
-import { close, readAt, statAt } from './kernel.js'
+import { close, readAt, type Stat, statAt } from './kernel.js'
 import type { RawPath } from './raw-path.js'
 import { ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from './wire/constants.js'
 import { type Cursor, within } from './wire/cursor.js'
@@ -53,6 +53,8 @@ interface Request {
   iflags: number
   basisType: number
   xname: Buffer | null
+  /** How the receiver's own copy is cut into blocks; null when no content is asked for. */
+  head: SumHead | null
 }
 
 /** sender.c send_files(): answers the generator's requests, one file at a time, until both have nothing left. */
@@ -72,7 +74,7 @@ class Sender {
   readonly #input = new NdxCodec()
   readonly #output = new NdxCodec()
   readonly #decodeNdx = (c: Cursor) => this.#input.decode(c)
-  readonly #decodeSumHead = (c: Cursor) => decodeSumHead(c, this.options.sums.length)
+  readonly #decodeRequest = (c: Cursor) => decodeRequest(c, this.options)
   readonly #sentAhead = new Set<number>()
 
   constructor(
@@ -91,67 +93,122 @@ class Sender {
         phase++
         this.#output.encode(channel.out, NDX_DONE)
       } else if (ndx === NDX_DEL_STATS) await readDeleteStats(channel)
-      else await this.#serve(ndx, phase)
+      else {
+        const wait = this.#serve(ndx, phase)
+        if (wait !== undefined) await wait
+      }
     }
     await this.#finalGoodbye()
   }
 
-  async #serve(ndx: number, phase: number): Promise<void> {
-    const { channel, options } = this
+  /** Returns a promise only when the caller has to wait: most files are small, and a promise for each is not free. */
+  #serve(ndx: number, phase: number): Promise<void> | undefined {
+    const { channel } = this
     within('file index', ndx, 0, this.entries.length - 1)
+    const request = channel.tryReceive(this.#decodeRequest)
+    if (request !== undefined) return this.#serveRequest(ndx, phase, request)
+    return channel.receive('item flags', this.#decodeRequest).then((late) => this.#serveRequest(ndx, phase, late))
+  }
+
+  #serveRequest(ndx: number, phase: number, request: Request): Promise<void> | undefined {
+    const { channel, options } = this
     const entry = this.entries[ndx]
-    const request = channel.tryReceive(decodeRequest) ?? (await channel.receive('item flags', decodeRequest))
     options.onItem?.(entry, request.iflags)
-    if (!(request.iflags & ITEM.TRANSFER) || options.dryRun) {
+    if (request.head === null) {
       this.#output.encode(channel.out, ndx)
       encodeRequest(channel.out, request)
-      return
+      return undefined
     }
-    const head = channel.tryReceive(this.#decodeSumHead) ?? (await channel.receive('sum head', this.#decodeSumHead))
-    const blocks = head.count === 0 ? { ...NO_BLOCKS, head } : await readBlocks(channel, head)
     if (!isRegular(entry.mode)) {
       throw new ProtocolError('file index', `${ndx} is no regular file, yet its content is asked for`)
     }
+    if (request.head.count > 0)
+      return readBlocks(channel, request.head).then((sums) => this.#answer(ndx, request, sums))
     // The generator asks for what has gone ahead, too; when it asks in a later phase, that did not arrive well.
-    if (phase === 0 && this.#sentAhead.delete(ndx)) return
-    await this.#answer(ndx, request, blocks)
+    if (phase === 0 && this.#sentAhead.delete(ndx)) return undefined
+    return this.#answer(ndx, request, { ...NO_BLOCKS, head: request.head })
   }
 
   async #sendAhead(): Promise<void> {
     for (const [ndx, { mode }] of this.entries.entries()) {
       if (!isRegular(mode)) continue
-      await this.#answer(ndx, { iflags: ITEM.TRANSFER, basisType: -1, xname: null }, NO_BLOCKS)
+      await this.#answer(ndx, { iflags: ITEM.TRANSFER, basisType: -1, xname: null, head: NO_BLOCKS.head }, NO_BLOCKS)
       this.#sentAhead.add(ndx)
     }
   }
 
-  async #answer(ndx: number, request: Request, blocks: BlockSums): Promise<void> {
-    const { report, source, channel } = this
+  /** Returns a promise only when the caller has to wait. */
+  #answer(ndx: number, request: Request, blocks: BlockSums): Promise<void> | undefined {
+    const { report } = this
     const entry = this.entries[ndx]
     if (this.options.defer?.(entry)) {
       report.deferred.push(entry.path)
-      return this.#noSend(ndx)
+      this.#noSend(ndx)
+      return undefined
     }
     let fd: number
     try {
-      fd = source.open(entry.path)
+      fd = this.source.open(entry.path)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
       report.failed.push(error)
-      return this.#noSend(ndx)
+      this.#noSend(ndx)
+      return undefined
     }
+    const small = blocks.head.count === 0 && entry.size < READ_BYTES
+    return small ? this.#answerSmall(ndx, request, fd) : this.#answerLarge(ndx, request, blocks, fd)
+  }
+
+  /** A file that one read takes: nothing of it is sent before all of it is known. */
+  #answerSmall(ndx: number, request: Request, fd: number): Promise<void> | undefined {
+    const { report, channel } = this
+    const entry = this.entries[ndx]
+    let length: number
+    let after: Stat
+    try {
+      length = readAtLeast(fd, entry.size)
+      after = statAt(fd, '')
+    } catch (error) {
+      report.failed.push(new FileError(entry.path, (error as Error).message, false, { cause: error }))
+      this.#noSend(ndx)
+      return undefined
+    } finally {
+      close(fd)
+    }
+    const known = isOfEntry(after, entry)
+    // A file that has the size and the time of its entry after it was read is the one that was listed.
+    if (!known || length !== entry.size || !sameContent(after, entry)) report.changed.push(entry.path)
+    if (!known) {
+      this.#noSend(ndx)
+      return undefined
+    }
+    this.#begin(ndx, request)
+    const tokens = this.options.tokens()
+    const { file } = this.options.sums
+    const bytes = readBuffer.subarray(0, length)
+    file.reset()
+    if (length > 0) {
+      file.update(bytes)
+      tokens.literal(bytes)
+    }
+    tokens.end()
+    channel.out.bytes(file.final())
+    report.literalBytes += length
+    report.sent++
+    return channel.relieve()
+  }
+
+  async #answerLarge(ndx: number, request: Request, blocks: BlockSums, fd: number): Promise<void> {
+    const { report, channel } = this
+    const entry = this.entries[ndx]
     try {
       const before = statAt(fd, '')
-      const another = entry.linkGroup !== '' && linkGroupOf(before) !== entry.linkGroup
-      if (!isRegular(before.mode) || another) {
-        report.changed.push(entry.path) // something else has taken its name
+      if (!isOfEntry(before, entry)) {
+        report.changed.push(entry.path)
         return this.#noSend(ndx)
       }
-      this.#output.encode(channel.out, ndx)
-      encodeRequest(channel.out, request)
-      encodeSumHead(channel.out, blocks.head)
+      this.#begin(ndx, request)
       const size = await this.#sendContent(fd, before.size, entry.path, blocks)
-      // A file that has the size and the time of its entry after it was read is the one that was listed.
       if (size !== entry.size || !sameContent(statAt(fd, ''), entry)) report.changed.push(entry.path)
       report.sent++
     } finally {
@@ -159,6 +216,12 @@ class Sender {
     }
     const wait = channel.relieve()
     if (wait !== undefined) await wait
+  }
+
+  #begin(ndx: number, request: Request): void {
+    const { out } = this.channel
+    this.#output.encode(out, ndx)
+    encodeRequest(out, request)
   }
 
   /** Tells the receiver that nothing will come for this one. */
@@ -251,22 +314,35 @@ class CountedTokens implements TokenEncoder {
   }
 }
 
+/** Whether it still is what the entry was made from, as far as the receiver must rely on: a file, one of its group. */
+const isOfEntry = (stat: Stat, entry: FileEntry) =>
+  isRegular(stat.mode) && (entry.linkGroup === '' || linkGroupOf(stat) === entry.linkGroup)
+
 type Content = Pick<FileEntry, 'size' | 'mtime' | 'mtimeNsec'>
 const sameContent = (a: Content, b: Content) => a.size === b.size && a.mtime === b.mtime && a.mtimeNsec === b.mtimeNsec
 
 const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
 
-function decodeRequest(c: Cursor): Request {
+/** Reads the beginning of a file into `readBuffer`: what one read gives, or more until there are `least` bytes. */
+function readAtLeast(fd: number, least: number): number {
+  let length = readAt(fd, readBuffer, 0)
+  for (let got = length; got > 0 && length < least; length += got) got = readAt(fd, readBuffer.subarray(length), length)
+  return length
+}
+
+function decodeRequest(c: Cursor, { dryRun, sums }: SenderOptions): Request {
   const iflags = c.u16()
   const basisType = iflags & ITEM.BASIS_TYPE_FOLLOWS ? c.u8() : -1
   const xname = iflags & ITEM.XNAME_FOLLOWS ? c.vstring(XNAME_MAX) : null
-  return { iflags, basisType, xname }
+  const head = iflags & ITEM.TRANSFER && !dryRun ? decodeSumHead(c, sums.length) : null
+  return { iflags, basisType, xname, head }
 }
 
-function encodeRequest(out: Channel['out'], { iflags, basisType, xname }: Request): void {
+function encodeRequest(out: Channel['out'], { iflags, basisType, xname, head }: Request): void {
   out.u16(iflags)
   if (basisType >= 0) out.u8(basisType)
   if (xname !== null) out.vstring(xname.toString('latin1'))
+  if (head !== null) encodeSumHead(out, head)
 }
 
 /** sender.c receive_sums(). The sums are kept as they arrive, so a peer pays in bytes for what it makes us hold. */

@@ -39,7 +39,7 @@ function listSome(source: SourceTree, paths: readonly string[]): FileEntry[] {
       names.add(path.slice(0, slash))
     names.add(path)
   }
-  return [...names].map((name) => source.look(raw(name))?.entry ?? missing(raw(name))).sort(compareEntries)
+  return [...names].map((name) => source.look(raw(name)) ?? missing(raw(name))).sort(compareEntries)
 }
 
 async function push(

@@ -64,7 +64,7 @@ test('a directory that someone swaps for a symlink, as fast as he can, never lea
         assert.ok(error.vanished, error.message)
         seen.refused++
       }
-      assert.notEqual(tree.look(raw(path))?.entry.size, 'OUTSIDE'.length)
+      assert.notEqual(tree.look(raw(path))?.size, 'OUTSIDE'.length)
     }
     for (const dir of ['swapped', 'swapped/deep']) {
       const found =
@@ -73,7 +73,7 @@ test('a directory that someone swaps for a symlink, as fast as he can, never lea
           () => true,
           (error) => assert.fail(error),
         ) ?? []
-      for (const { entry } of found) assert.doesNotMatch(entry.path, /only-outside/)
+      for (const entry of found) assert.doesNotMatch(entry.path, /only-outside/)
       seen.listed += found.length
     }
     for (const path of ['swapped/only-outside', 'swapped/deep/only-outside']) assert.equal(tree.look(raw(path)), null)
@@ -187,7 +187,7 @@ test('names of every byte are looked up, listed and read as they are', (t) => {
     ['', ...names.sort()],
   )
   for (const name of names) {
-    assert.equal(tree.look(raw(name))?.entry.size, name.length)
+    assert.equal(tree.look(raw(name))?.size, name.length)
     const fd = tree.open(raw(name))
     assert.equal(content(fd), name.slice(0, 100))
   }
@@ -213,7 +213,7 @@ test('a tree deeper than PATH_MAX is listed as far as rsync takes it, and what i
       (error) => failed.push(error),
     )
     if (found === null || found.length === 0) break
-    dir = found[0].entry.path
+    dir = found[0].path
     depth++
   }
   assert.equal(depth, 19) // 19 names of 200 bytes and their slashes are the most below 4000

@@ -33,13 +33,13 @@ const ROOT = '' as RawPath
 export function listAll(source: SourceTree, filter?: Filter): FileEntry[] {
   const root = source.look(ROOT)
   if (root === null) throw new Error('the root is gone')
-  const entries = [{ ...root.entry, hasContent: true }]
+  const entries = [{ ...root, hasContent: true }]
   const visit = (dir: RawPath) => {
     const keep = (path: RawPath, directory: boolean) => !filter?.hides(path, directory)
     const raise = (error: Error) => {
       throw error
     }
-    for (const { entry } of source.list(dir, keep, raise) ?? []) {
+    for (const entry of source.list(dir, keep, raise) ?? []) {
       entries.push(isDirectory(entry.mode) ? { ...entry, hasContent: true } : entry)
       if (isDirectory(entry.mode)) visit(entry.path)
     }

@@ -5,7 +5,6 @@ import {
   type FileEntry,
   FileError,
   type Filter,
-  type Found,
   isDirectory,
   isRegular,
   missing,
@@ -51,7 +50,7 @@ export async function buildBatch(marks: readonly Mark[], options: BatchOptions):
 class BatchBuilder {
   readonly #entries = new Map<RawPath, FileEntry>()
   readonly #wanted = new Set<RawPath>() // listed for their own sake
-  readonly #linked: Found[] = []
+  readonly #linked: FileEntry[] = []
   readonly #failed: FileError[] = []
   readonly #levels = new Set<RawPath>()
   readonly #large: RawPath[] = []
@@ -87,42 +86,40 @@ class BatchBuilder {
     const hidden =
       found === null
         ? filter.hides(mark.path, true) || filter.hides(mark.path, false)
-        : filter.hides(mark.path, isDirectory(found.stat.mode))
+        : filter.hides(mark.path, isDirectory(found.mode))
     if (hidden) return
     if (found === null) return this.#addMissing(this.#highestMissing(mark.path))
-    if (isRegular(found.stat.mode) && found.stat.size >= this.options.largeBytes)
-      return void this.#large.push(mark.path)
+    if (isRegular(found.mode) && found.size >= this.options.largeBytes) return void this.#large.push(mark.path)
     this.#list(found)
-    if (!isDirectory(found.stat.mode) || mark.scope === 'entry') return
+    if (!isDirectory(found.mode) || mark.scope === 'entry') return
     if (mark.scope === 'tree') await this.#addTree(found)
     else this.#addLevel(found)
   }
 
-  #list(found: Found): void {
-    const { entry } = found
+  #list(entry: FileEntry): void {
     this.#entries.set(entry.path, entry)
     this.#wanted.add(entry.path)
-    this.options.links.note(found)
-    if (entry.linkGroup !== '') this.#linked.push(found)
+    this.options.links.note(entry)
+    if (entry.linkGroup !== '') this.#linked.push(entry)
   }
 
-  async #addTree(root: Found): Promise<void> {
+  async #addTree(root: FileEntry): Promise<void> {
     const { source, filter, links } = this.options
     const keep = (path: RawPath, directory: boolean) => !filter.excludes(path, directory)
     const fail = (error: unknown) => this.#fail(error)
     // Depth first, in list order: the map then needs no sorting.
-    const open: Found[][] = []
-    const enter = (directory: Found) => {
-      let list: Found[] | null
+    const open: FileEntry[][] = []
+    const enter = (directory: FileEntry) => {
+      let list: FileEntry[] | null
       const failedBefore = this.#failed.length
       try {
-        list = source.list(directory.entry.path, keep, fail)
+        list = source.list(directory.path, keep, fail)
       } catch (error) {
         return fail(error)
       }
-      if (list === null) return void this.#entries.delete(directory.entry.path) // its event is on the way
+      if (list === null) return void this.#entries.delete(directory.path) // its event is on the way
       // A daemon with "ignore errors" deletes what is not listed even where the list is known to be incomplete.
-      directory.entry.hasContent = this.#failed.length === failedBefore
+      directory.hasContent = this.#failed.length === failedBefore
       open.push(list.reverse())
     }
     enter(root)
@@ -132,12 +129,12 @@ class BatchBuilder {
         open.pop()
         continue
       }
-      this.#entries.set(next.entry.path, next.entry)
-      this.#wanted.add(next.entry.path)
+      this.#entries.set(next.path, next)
+      this.#wanted.add(next.path)
       links.note(next)
       // A name outside this tree may belong to the same file; in a walk of everything there is none.
-      if (next.entry.linkGroup !== '' && root.entry.path !== '') this.#linked.push(next)
-      if (isDirectory(next.stat.mode)) enter(next)
+      if (next.linkGroup !== '' && root.path !== '') this.#linked.push(next)
+      if (isDirectory(next.mode)) enter(next)
       if (performance.now() - this.#sliceStart > SLICE_MS) await this.#pause()
     }
   }
@@ -151,17 +148,17 @@ class BatchBuilder {
   }
 
   /** A directory with all that is in it, but nothing below. */
-  #addLevel(dir: Found): void {
+  #addLevel(dir: FileEntry): void {
     const { source, filter } = this.options
     const failedBefore = this.#failed.length
     const list = source.list(
-      dir.entry.path,
+      dir.path,
       (path, directory) => !filter.excludes(path, directory),
       (error) => this.#fail(error),
     )
     if (list === null) return
-    dir.entry.hasContent = this.#failed.length === failedBefore
-    for (const one of list) if (!this.#entries.has(one.entry.path)) this.#list(one)
+    dir.hasContent = this.#failed.length === failedBefore
+    for (const one of list) if (!this.#entries.has(one.path)) this.#list(one)
   }
 
   /** When a whole tree is gone, the name to delete is its top, not the leaf that an event was about. */
@@ -169,7 +166,7 @@ class BatchBuilder {
     for (const dir of ancestors(path)) {
       const found = this.options.source.look(dir)
       if (found === null) return dir
-      if (!isDirectory(found.stat.mode)) {
+      if (!isDirectory(found.mode)) {
         this.#list(found) // something else has taken its place, which also removes what was below it
         return path
       }
@@ -181,7 +178,7 @@ class BatchBuilder {
     if (this.#linked.length === 0) return
     try {
       for (const one of await this.options.links.siblings(this.#linked)) {
-        if (!this.options.filter.hides(one.entry.path, false)) this.#list(one)
+        if (!this.options.filter.hides(one.path, false)) this.#list(one)
       }
     } catch (error) {
       this.#fail(error)
@@ -192,15 +189,15 @@ class BatchBuilder {
   #addParents(): void {
     const { source } = this.options
     const root = source.look('' as RawPath)
-    if (root !== null && !this.#entries.has('' as RawPath)) this.#entries.set('' as RawPath, root.entry)
+    if (root !== null && !this.#entries.has('' as RawPath)) this.#entries.set('' as RawPath, root)
     for (const path of [...this.#entries.keys()]) {
       for (const dir of ancestors(path)) {
         const listed = this.#entries.get(dir)
         if (listed !== undefined && isDirectory(listed.mode)) continue
         if (listed === undefined) {
           const found = this.#lookAbove(dir)
-          if (found !== null && isDirectory(found.stat.mode)) {
-            this.#entries.set(dir, found.entry)
+          if (found !== null && isDirectory(found.mode)) {
+            this.#entries.set(dir, found)
             continue
           }
         }
@@ -211,7 +208,7 @@ class BatchBuilder {
     }
   }
 
-  #lookAbove(dir: RawPath): Found | null {
+  #lookAbove(dir: RawPath): FileEntry | null {
     try {
       return this.options.source.look(dir)
     } catch (error) {

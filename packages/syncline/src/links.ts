@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import {
+  type FileEntry,
   FileError,
   type Filter,
-  type Found,
   isDirectory,
   parent,
   type RawPath,
@@ -44,7 +44,7 @@ export class LinkIndex {
   ) {}
 
   /** Remembers what a look has met. */
-  note({ entry: { path, linkGroup }, stat: { nlink } }: Found): void {
+  note({ path, linkGroup, nlink }: FileEntry): void {
     if (linkGroup === '') this.#remove(path)
     else this.#add(path, linkGroup).nlink = nlink
   }
@@ -53,7 +53,7 @@ export class LinkIndex {
   follow(path: RawPath): Departure | null {
     const found = this.#look(path)
     const before = this.#groupAt.get(path)
-    const departure = before === undefined || before === found?.entry.linkGroup ? null : this.#depart(path, before)
+    const departure = before === undefined || before === found?.linkGroup ? null : this.#depart(path, before)
     if (found !== null) this.note(found)
     return departure
   }
@@ -68,11 +68,11 @@ export class LinkIndex {
   }
 
   /** All names of the files in `found`, with what was found; searches the tree when some are not known. */
-  async siblings(found: readonly Found[]): Promise<Found[]> {
-    const incomplete = found.filter(({ entry }) => !this.#isComplete(entry.linkGroup))
+  async siblings(found: readonly FileEntry[]): Promise<FileEntry[]> {
+    const incomplete = found.filter((entry) => !this.#isComplete(entry.linkGroup))
     if (incomplete.length > 0) {
       await this.#search()
-      for (const { entry } of incomplete) {
+      for (const entry of incomplete) {
         const foundThen = this.#verify(entry.linkGroup).length
         const group = this.#groups.get(entry.linkGroup) // gone when all its names went meanwhile
         if (group === undefined) continue
@@ -80,13 +80,13 @@ export class LinkIndex {
         group.foundThen = foundThen
       }
     }
-    const seen = new Map<RawPath, Found>()
-    for (const { entry } of found) for (const one of this.#verify(entry.linkGroup)) seen.set(one.entry.path, one)
+    const seen = new Map<RawPath, FileEntry>()
+    for (const entry of found) for (const one of this.#verify(entry.linkGroup)) seen.set(one.path, one)
     return [...seen.values()]
   }
 
   /** At a time when nobody else is looking. */
-  #look(path: RawPath): Found | null {
+  #look(path: RawPath): FileEntry | null {
     try {
       this.source.enter()
     } catch (error) {
@@ -112,13 +112,13 @@ export class LinkIndex {
   }
 
   /** The names that still are this file; the others are forgotten. */
-  #verify(linkGroup: string): Found[] {
-    const valid: Found[] = []
+  #verify(linkGroup: string): FileEntry[] {
+    const valid: FileEntry[] = []
     for (const path of this.#groups.get(linkGroup)?.paths ?? []) {
       const one = this.source.look(path)
       if (one === null) this.#remove(path)
       else this.note(one)
-      if (one?.entry.linkGroup === linkGroup) valid.push(one)
+      if (one?.linkGroup === linkGroup) valid.push(one)
     }
     return valid
   }
@@ -182,7 +182,7 @@ export class LinkIndex {
     const open: RawPath[] = ['' as RawPath]
     for (let dir = open.pop(); dir !== undefined; dir = open.pop()) {
       for (const one of this.#list(dir)) {
-        if (isDirectory(one.entry.mode)) open.push(one.entry.path)
+        if (isDirectory(one.mode)) open.push(one.path)
         else this.note(one)
       }
       if (performance.now() - sliceStart < SLICE_MS) continue
@@ -192,7 +192,7 @@ export class LinkIndex {
   }
 
   /** What cannot be listed holds no names that we could send. */
-  #list(dir: RawPath): Found[] {
+  #list(dir: RawPath): FileEntry[] {
     const keep = (path: RawPath, directory: boolean) => !this.filter.excludes(path, directory)
     try {
       return this.source.list(dir, keep, () => undefined) ?? []

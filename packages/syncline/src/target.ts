@@ -28,6 +28,7 @@ import type { RootGuard } from './guard.js'
 import type { Journal } from './journal.js'
 import type { Departure, LinkIndex } from './links.js'
 import { MUCH_WORK, releaseSoon } from './memory.js'
+import { transferSplit } from './split.js'
 
 const ROOT = '' as RawPath
 const BATCH_MAX = 5_000
@@ -436,13 +437,14 @@ export class Target {
 
   async #transfer(session: Session, batch: Batch, deferLarge: boolean, ahead: boolean): Promise<TransferReport> {
     try {
-      const report = await session.transfer({
+      const report = await transferSplit(session, {
         source: this.context.source,
         entries: batch.entries,
         ioError: batch.failed.length > 0,
         defer: (entry) => deferLarge && entry.size >= LARGE_BYTES,
         ahead,
         signal: this.#abort.signal,
+        spare: () => this.#pool.spare(),
       })
       if (batch.entries.length >= MUCH_WORK) releaseSoon()
       this.#sent += report.sent

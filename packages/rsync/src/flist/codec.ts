@@ -170,6 +170,7 @@ export class FlistDecoder {
       rdevMinor,
       target,
       linkGroup: flags & XMIT.HLINKED ? `#${ndx}` : '',
+      nlink: 0,
       hasContent: isDirectory(mode) && !(flags & XMIT.NO_CONTENT_DIR),
     }
     this.#previous = previousOf(entry, wirePath)

@@ -19,6 +19,8 @@ export interface FileEntry {
   target: string
   /** Equal for all names of one inode; '' for what has a single name. */
   linkGroup: string
+  /** How many names the inode has, here or elsewhere; does not travel. */
+  nlink: number
   /** Of a directory: its whole content is in the list, so that with --delete what is not listed goes. */
   hasContent: boolean
 }
@@ -42,6 +44,7 @@ export function missing(path: RawPath): FileEntry {
     rdevMinor: 0,
     target: '',
     linkGroup: '',
+    nlink: 0,
     hasContent: false,
   }
 }
@@ -64,6 +67,7 @@ export function entryOf(path: RawPath, stat: Stat, target = ''): FileEntry {
     rdevMinor: device ? stat.rdevMinor : 0,
     target,
     linkGroup: stat.nlink > 1 && !isDirectory(stat.mode) ? linkGroupOf(stat) : '',
+    nlink: stat.nlink,
     hasContent: false,
   }
 }

@@ -17,12 +17,6 @@ import { entryOf, type FileEntry, isDirectory, isSymlink } from './entry.js'
 /** What the receiver can take: its own buffers for a path hold MAXPATHLEN bytes, and a longer one ends the session. */
 const WIRE_PATH_MAX = 4000
 
-/** A name and its stat, before anything else is known of it. */
-export interface Found {
-  entry: FileEntry
-  stat: Stat
-}
-
 /**
  * The tree that is sent. Every look-up starts at one descriptor and follows no symlink on the way, so that nobody who
  * can write below the root can make us read outside it. The descriptor is held only between `enter` and `leave`: a
@@ -57,7 +51,7 @@ export class SourceTree {
   }
 
   /** What `path` is now, or null when it is not there. Throws FileError when it cannot be looked at. */
-  look(path: RawPath): Found | null {
+  look(path: RawPath): FileEntry | null {
     tooLong(path)
     let fd: number
     try {
@@ -67,7 +61,8 @@ export class SourceTree {
       throw fileError(path, error)
     }
     try {
-      return found(path, statAt(fd, ''), fd)
+      const stat = statAt(fd, '')
+      return entryOf(path, stat, isSymlink(stat.mode) ? readLink(fd) : '')
     } catch (error) {
       throw fileError(path, error)
     } finally {
@@ -83,7 +78,7 @@ export class SourceTree {
     dir: RawPath,
     keep: (path: RawPath, directory: boolean) => boolean,
     failed: (error: FileError) => void,
-  ): Found[] | null {
+  ): FileEntry[] | null {
     let fd: number
     try {
       tooLong(dir)
@@ -106,23 +101,23 @@ export class SourceTree {
     dir: RawPath,
     keep: (path: RawPath, directory: boolean) => boolean,
     failed: (error: FileError) => void,
-  ): Found[] {
-    const files: Found[] = []
-    const directories: Found[] = []
+  ): FileEntry[] {
+    const files: FileEntry[] = []
+    const directories: FileEntry[] = []
     for (const name of readdirSync(`/proc/self/fd/${fd}`, 'latin1')) {
       const path = join(dir, name)
       try {
         tooLong(path)
         const stat = statAt(fd, name)
         if (!keep(path, isDirectory(stat.mode))) continue
-        const one = isSymlink(stat.mode) ? this.look(path) : { entry: entryOf(path, stat), stat }
-        if (one !== null) (isDirectory(one.stat.mode) ? directories : files).push(one)
+        const entry = isSymlink(stat.mode) ? this.look(path) : entryOf(path, stat)
+        if (entry !== null) (isDirectory(entry.mode) ? directories : files).push(entry)
       } catch (error) {
         if (!isGone(error)) failed(fileError(path, error))
       }
     }
-    files.sort((a, b) => (a.entry.path < b.entry.path ? -1 : 1))
-    directories.sort((a, b) => (`${a.entry.path}/` < `${b.entry.path}/` ? -1 : 1))
+    files.sort((a, b) => (a.path < b.path ? -1 : 1))
+    directories.sort((a, b) => (`${a.path}/` < `${b.path}/` ? -1 : 1))
     return files.concat(directories)
   }
 
@@ -142,10 +137,6 @@ export function ancestors(path: RawPath): RawPath[] {
   const above: RawPath[] = []
   for (let dir = parent(path); dir !== ''; dir = parent(dir)) above.push(dir)
   return above.reverse()
-}
-
-function found(path: RawPath, stat: Stat, fd: number): Found {
-  return { entry: entryOf(path, stat, isSymlink(stat.mode) ? readLink(fd) : ''), stat }
 }
 
 function tooLong(path: RawPath): void {

@@ -1,10 +1,12 @@
 const START_SIZE = 4096
 const AGAIN_SIZE = 96 * 1024
+const SPARES_MAX = 4
 
 /** Grows a buffer of rsync's integers and strings; the encoder side of `Cursor`. */
 export class Writer {
   #bytes: Buffer
   #length = 0
+  readonly #spare: Buffer[] = []
 
   constructor(size = START_SIZE) {
     this.#bytes = Buffer.allocUnsafe(size)
@@ -14,13 +16,20 @@ export class Writer {
     return this.#length
   }
 
-  /** Hands out what was written and starts anew; the returned bytes are never written again. */
+  /** Hands out what was written and starts anew; the bytes are left alone unless they are given to `recycle`. */
   take(): Buffer {
     const taken = this.#bytes.subarray(0, this.#length)
     // What comes next is likely as long: growing into it would copy it several times.
-    this.#bytes = Buffer.allocUnsafe(taken.length > START_SIZE ? AGAIN_SIZE : START_SIZE)
+    if (taken.length <= START_SIZE) this.#bytes = Buffer.allocUnsafe(START_SIZE)
+    else this.#bytes = this.#spare.pop() ?? Buffer.allocUnsafeSlow(AGAIN_SIZE)
     this.#length = 0
     return taken
+  }
+
+  /** Nobody needs what `take` returned any more. Fresh buffers for all that we send would keep the collector busy. */
+  recycle(taken: Buffer): void {
+    const { buffer } = taken
+    if (buffer.byteLength === AGAIN_SIZE && this.#spare.length < SPARES_MAX) this.#spare.push(Buffer.from(buffer))
   }
 
   u8(value: number): void {
