@@ -6,10 +6,12 @@ import { createAdaptorServer } from '@hono/node-server'
 import { Hono } from 'hono'
 import { ConfigError } from './errors.js'
 import type { Mirror, MirrorStatus } from './mirror.js'
+import type { HttpAddress } from './options.js'
 
 const SOCKET = 'control.sock'
 const ANSWER_MAX = 64 << 20
 const ANSWER_MS = 5_000
+const CONNECTIONS_MAX = 64
 
 /** What may be asked of a running mirror. Only who may enter the state directory may also command. */
 function api(mirror: Mirror, mayCommand: boolean): Hono {
@@ -42,16 +44,14 @@ export async function serveControl(mirror: Mirror, directory: string): Promise<S
 }
 
 /** Serves status over TCP: reading only, commands need the control socket. */
-export async function serveHttp(mirror: Mirror, address: string): Promise<Server> {
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(address)
-  if (match === null || Number(match[3]) > 65535)
-    throw new ConfigError(`--http=${address}: write ADDRESS:PORT, such as 127.0.0.1:8008, or off`)
+export async function serveHttp(mirror: Mirror, address: HttpAddress): Promise<Server> {
   const app = api(mirror, false)
   const server = createAdaptorServer({ fetch: app.fetch }) as Server
+  server.maxConnections = CONNECTIONS_MAX
   try {
-    await listening(server, () => server.listen({ host: match[1] ?? match[2], port: Number(match[3]) }))
+    await listening(server, () => server.listen(address))
   } catch (error) {
-    throw new ConfigError(`--http=${address}: ${(error as Error).message}`)
+    throw new ConfigError(`--http: ${(error as Error).message}`)
   }
   return server
 }

@@ -1,11 +1,15 @@
-import { type FileEntry, Filter, ITEM, isDirectory, printable, Session, SourceTree } from '@syncline/rsync'
+import { type FileEntry, Filter, ITEM, isDirectory, printable, RERR, Session, SourceTree } from '@syncline/rsync'
 import { buildBatch } from './batch.js'
 import type { Mark } from './dirty.js'
 import { LinkIndex } from './links.js'
 import type { MirrorOptions } from './mirror.js'
 
-/** Prints what a full sync would do to each target, as `rsync -ni` does, and changes nothing. */
-export async function dryRun(options: MirrorOptions): Promise<void> {
+/**
+ * Prints what a full sync would do to each target, as `rsync -ni` does, and changes nothing. Resolves with the exit
+ * code: 0, or 23 when something could not be looked at.
+ */
+export async function dryRun(options: MirrorOptions): Promise<number> {
+  let complete = true
   const source = new SourceTree(options.source)
   source.enter()
   const filter = new Filter(options.rules)
@@ -49,10 +53,13 @@ export async function dryRun(options: MirrorOptions): Promise<void> {
         console.log(`${itemize(entry, iflags)} ${printable(entry.path) || '.'}${isDirectory(entry.mode) ? '/' : ''}`),
       onDeleted: (path, directory) => console.log(`*deleting   ${printable(path)}${directory ? '/' : ''}`),
     })
-    for (const error of [...batch.failed.map((failed) => failed.message), ...report.errors])
+    for (const error of [...batch.failed.map((failed) => failed.message), ...report.errors]) {
+      complete = false
       console.error(`syncline: ${error}`)
+    }
   }
   source.leave()
+  return complete ? 0 : RERR.PARTIAL
 }
 
 const REPORTS: [flag: number, letter: string][] = [

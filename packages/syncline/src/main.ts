@@ -4,7 +4,7 @@ import { ConnectError, type FilterRule, ProtocolError, RERR, RemoteError, Timeou
 import { Command, CommanderError, Option } from 'commander'
 import { detach, isDetached } from './detach.js'
 import { ConfigError } from './errors.js'
-import { type CommandOptions, parseNumber, parseRate, patternFile, patternRule } from './options.js'
+import { type CommandOptions, parseHttp, parseNumber, parseRate, patternFile, patternRule } from './options.js'
 import { runMirror } from './run.js'
 import { defaultStateDir } from './state.js'
 import { resume, showStatus } from './status.js'
@@ -16,10 +16,15 @@ What is in SRC is made to be in DEST, and what is not in SRC is deleted there un
 Exit codes: 0 ended by a signal; 1 wrong usage, or the module is read only; 3 SRC is not a directory;
 5 the daemon refuses (password, unknown module, address); other codes are rsync's.`
 
+interface SubOptions {
+  stateDir?: string
+}
+
 function program(run: (code: Promise<number>) => void): Command {
   const rules: FilterRule[] = []
-  const stateDir = () =>
-    new Option('--state-dir <dir>', 'where journals and control sockets are kept').default(defaultStateDir())
+  const stateDir = () => new Option('--state-dir <dir>', 'where journals and control sockets are kept')
+  // Before the subcommand's name, or after it.
+  const stateDirOf = (sub: SubOptions) => sub.stateDir ?? command.opts<{ stateDir: string }>().stateDir
   const add = (more: FilterRule[]) => {
     rules.push(...more)
     return rules
@@ -62,8 +67,12 @@ function program(run: (code: Promise<number>) => void): Command {
         .default(60)
         .argParser((text: string) => parseNumber('--timeout', text, 1, 86_400)),
     )
-    .addOption(stateDir())
-    .option('--http <address:port>', 'serve the status as JSON at /status there', 'off')
+    .addOption(stateDir().default(defaultStateDir()))
+    .addOption(
+      new Option('--http <address:port>', 'serve the status as JSON at /status there')
+        .default('off')
+        .argParser(parseHttp),
+    )
     .option('-d, --detach', 'go to the background once started')
     .option('--pid-file <file>', 'write the process id there while running')
     .option('--log-file <file>', 'log there instead of to standard error; SIGHUP reopens it')
@@ -83,13 +92,13 @@ function program(run: (code: Promise<number>) => void): Command {
     .description('what each target still owes, its lag, its last error')
     .option('--json', 'as JSON')
     .addOption(stateDir())
-    .action((options: { json?: boolean; stateDir: string }) => run(showStatus(options.stateDir, options.json === true)))
+    .action((options: SubOptions & { json?: boolean }) => run(showStatus(stateDirOf(options), options.json === true)))
   command
     .command('resume')
     .description('let a halted target go on, or all')
     .argument('[TARGET]', 'as it was given as DEST')
     .addOption(stateDir())
-    .action((target: string | undefined, options: { stateDir: string }) => run(resume(options.stateDir, target)))
+    .action((target: string | undefined, options: SubOptions) => run(resume(stateDirOf(options), target)))
   return command
 }
 
@@ -117,7 +126,7 @@ function mend(error: RemoteError): string {
         ? ''
         : " (check user and password; the daemon's log says which is wrong)"
     case 'unknown-module':
-      return ' (check the name after "::"; the daemon\'s rsyncd.conf lists its modules in brackets)'
+      return " (check its name in DEST; the daemon's rsyncd.conf lists its modules in brackets)"
     case 'read-only':
       return ' (set "read only = false" for it in the daemon\'s rsyncd.conf)'
     case 'denied':

@@ -1,6 +1,6 @@
 import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
 import type { Credentials } from '@syncline/rsync'
-import { Filter, type FilterRule, type Pace, printable, type RawPath, SourceTree } from '@syncline/rsync'
+import { Filter, type FilterRule, Pace, printable, type RawPath, SourceTree } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import type { Destination } from './destination.js'
 import { ConfigError } from './errors.js'
@@ -20,7 +20,8 @@ export interface MirrorOptions {
   delete: boolean
   initialSync: boolean
   compress: boolean
-  pace: Pace | undefined
+  /** For each target; 0 for no limit. */
+  bytesPerSecond: number
   sessions: number
   timeoutMs: number
 }
@@ -69,10 +70,11 @@ export class Mirror {
       log,
       onMirroring,
     }
-    const { delete: delete_, compress, pace, sessions, timeoutMs } = options
-    this.targets = options.targets.map(
-      (one) => new Target({ ...one, delete: delete_, compress, pace, sessions, timeoutMs }, context),
-    )
+    const { delete: delete_, compress, bytesPerSecond, sessions, timeoutMs } = options
+    this.targets = options.targets.map((one) => {
+      const pace = bytesPerSecond > 0 ? new Pace(bytesPerSecond) : undefined
+      return new Target({ ...one, delete: delete_, compress, pace, sessions, timeoutMs }, context)
+    })
   }
 
   /** Watches first, then each target's full sync: what changes in between is seen. */

@@ -4,6 +4,12 @@ import { type Credentials, type FilterRule, fromBytes, parseRule, parseRules, ty
 import { type Destination, parseDestination } from './destination.js'
 import { ConfigError } from './errors.js'
 
+/** Where to listen. */
+export interface HttpAddress {
+  host: string
+  port: number
+}
+
 /** The options of the command line as commander gives them. */
 export interface CommandOptions {
   passwordFile?: string
@@ -15,7 +21,7 @@ export interface CommandOptions {
   sessions: number
   timeout: number
   stateDir: string
-  http: string
+  http: HttpAddress | 'off'
   detach?: boolean
   pidFile?: string
   logFile?: string
@@ -87,6 +93,15 @@ export function parseRate(text: string): number {
   const rate = Number(match[1]) * base ** power
   if (rate !== 0 && rate < 512) throw new ConfigError(`--bwlimit=${text}: at least 512 bytes a second`)
   return rate
+}
+
+/** ADDRESS:PORT, with IPv6 addresses in brackets; or `off`. */
+export function parseHttp(text: string): HttpAddress | 'off' {
+  if (text === 'off') return text
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text)
+  if (match === null || Number(match[3]) > 65_535)
+    throw new ConfigError(`--http=${text}: write ADDRESS:PORT, such as 127.0.0.1:8008, or off`)
+  return { host: match[1] ?? match[2], port: Number(match[3]) }
 }
 
 /** A whole number within bounds, for an option called `name`. */

@@ -1,6 +1,6 @@
 import { closeSync, openSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:http'
-import { Pace, printable, RemoteError } from '@syncline/rsync'
+import { printable, RemoteError } from '@syncline/rsync'
 import { serveControl, serveHttp } from './control.js'
 import { isDetached, reportStarted } from './detach.js'
 import { dryRun } from './dry-run.js'
@@ -21,8 +21,7 @@ export async function runMirror(
 ): Promise<number> {
   const mirrorOptions = mirrorOptionsOf(sourceText, destinationTexts, options)
   if (options.dryRun) {
-    await dryRun(mirrorOptions)
-    return 0
+    return dryRun(mirrorOptions)
   }
   const log = openLog({
     file: options.logFile,
@@ -83,7 +82,7 @@ function mirrorOptionsOf(sourceText: string, destinationTexts: string[], options
     delete: options.delete,
     initialSync: options.initialSync,
     compress: options.compress === true,
-    pace: options.bwlimit ? new Pace(options.bwlimit) : undefined,
+    bytesPerSecond: options.bwlimit ?? 0,
     sessions: options.sessions,
     timeoutMs: options.timeout * 1000,
   }

@@ -42,10 +42,11 @@ export async function resume(stateDir: string, target: string | undefined): Prom
 const isNotRunning = (error: unknown) =>
   ['ENOENT', 'ECONNREFUSED'].includes((error as NodeJS.ErrnoException).code ?? '')
 
-function describe({ pid, source, watches, unwatched, journalProblem, targets }: MirrorStatus): string {
+function describe({ pid, source, watches, overflows, unwatched, journalProblem, targets }: MirrorStatus): string {
   const lines = [`${source}  (pid ${pid}, ${watches} directories watched)`]
   if (unwatched > 0)
     lines.push(`  WARNING ${unwatched} directories could not be watched and are only looked at now and then`)
+  if (overflows > 0) lines.push(`  the kernel's queue overflowed ${overflows} times; a full comparison followed each`)
   if (journalProblem !== null) lines.push(`  WARNING the journal cannot be written: ${journalProblem}`)
   for (const target of targets) lines.push(...describeTarget(target))
   return lines.join('\n')
