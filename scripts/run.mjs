@@ -78,7 +78,8 @@ function build() {
       '2',
     ])
     run('npx', ['tsc', '-b'])
-    chmodSync(join(root, 'packages/syncline/dist/src/main.js'), 0o755)
+    for (const program of ['main.js', 'sersync2.js'])
+      chmodSync(join(root, 'packages/syncline/dist/src', program), 0o755)
   })
 }
 

@@ -9,6 +9,8 @@ import { type CompareOptions, differences } from './tree.js'
 /** The program under test; SYNCLINE_MAIN puts another in its place, to test the tests. */
 export const MAIN = process.env.SYNCLINE_MAIN ?? join(REPOSITORY, 'packages/syncline/dist/src/main.js')
 
+export const SERSYNC2 = join(REPOSITORY, 'packages/syncline/dist/src/sersync2.js')
+
 export interface TargetStatus {
   name: string
   state: 'connecting' | 'full-sync' | 'mirroring' | 'backing-off' | 'refused' | 'halted'
@@ -43,11 +45,10 @@ export class Syncline {
   readonly #child: ChildProcess
   readonly #exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
 
-  private constructor(source: string, targets: readonly string[], stateDir: string, options: SynclineOptions) {
+  private constructor(program: string[], targets: readonly string[], stateDir: string, options: SynclineOptions) {
     this.targets = targets
     this.stateDir = stateDir
-    const flags = [`--state-dir=${stateDir}`, '--http=off', ...(options.options ?? [])]
-    const child = spawn(process.execPath, [MAIN, ...flags, source, ...targets], {
+    const child = spawn(process.execPath, program, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
       ...(options.user === undefined ? {} : { uid: options.user, gid: options.user }),
@@ -69,7 +70,34 @@ export class Syncline {
     options: SynclineOptions = {},
   ): Promise<Syncline> {
     const list = typeof targets === 'string' ? [targets] : targets
-    const syncline = new Syncline(source, list, options.stateDir ?? stage.dir('state'), options)
+    const stateDir = options.stateDir ?? stage.dir('state')
+    const program = [MAIN, `--state-dir=${stateDir}`, '--http=off', ...(options.options ?? []), source, ...list]
+    return Syncline.#started(stage, program, list, stateDir, options)
+  }
+
+  /** From a configuration that has these targets, by syncline itself or under sersync's name. */
+  static async startFrom(
+    stage: Stage,
+    config: string,
+    targets: readonly string[],
+    options: SynclineOptions & { sersync?: string[] } = {},
+  ): Promise<Syncline> {
+    const stateDir = options.stateDir ?? stage.dir('state')
+    const program =
+      options.sersync === undefined
+        ? [MAIN, `--state-dir=${stateDir}`, ...(options.options ?? []), '-c', config]
+        : [SERSYNC2, `--state-dir=${stateDir}`, ...options.sersync, '-o', config]
+    return Syncline.#started(stage, program, targets, stateDir, options)
+  }
+
+  static async #started(
+    stage: Stage,
+    program: string[],
+    targets: readonly string[],
+    stateDir: string,
+    options: SynclineOptions,
+  ): Promise<Syncline> {
+    const syncline = new Syncline(program, targets, stateDir, options)
     stage.defer(() => syncline.kill())
     stage.witness('syncline', () => `${syncline.stdout}${syncline.stderr}`)
     if (options.early !== true) await syncline.mirroring()
@@ -101,8 +129,8 @@ export class Syncline {
     const { stdout, stderr } = await run(['status', '--json', `--state-dir=${this.stateDir}`])
     if (stderr !== '') throw new Error(`syncline status: ${stderr}`)
     if (stdout === '') return [] // it is not up yet, or not any more
-    const mine = (JSON.parse(stdout) as Status).instances.find((instance) => instance.pid === this.pid)
-    return mine?.targets ?? []
+    const mine = (JSON.parse(stdout) as Status).instances.filter((instance) => instance.pid === this.pid)
+    return mine.flatMap((instance) => instance.targets)
   }
 
   /** Waits until the status of a target satisfies `wanted`; the first target unless another is named. */

@@ -12,19 +12,29 @@ export interface FilterRule {
 export class Filter {
   readonly #matchers: { include: boolean; matches: (path: string, directory: boolean) => boolean }[]
 
-  constructor(readonly rules: readonly FilterRule[]) {
+  /**
+   * `expressions` hide more, here alone: a receiver knows nothing of them. Each is held against every form in which
+   * sersync held them against an entry: `name` at the top and `/sub/name` below it, `name/` and `sub/name/` for directories.
+   */
+  constructor(
+    readonly rules: readonly FilterRule[],
+    readonly expressions: readonly RegExp[] = [],
+  ) {
     this.#matchers = rules.map((rule) => ({ include: rule.include, matches: compile(rule.pattern) }))
   }
 
   /** Whether this entry itself is hidden; an entry below a hidden directory is hidden too, see `hidesBelow`. */
   excludes(path: RawPath, directory: boolean): boolean {
     for (const { include, matches } of this.#matchers) if (matches(path, directory)) return !include
-    return false
+    if (this.expressions.length === 0) return false
+    const forms = [path.includes('/') ? `/${path}` : path]
+    if (directory) forms.push(`${path}/`)
+    return this.expressions.some((expression) => forms.some((form) => expression.test(form)))
   }
 
   /** Whether `path` or any directory above it is hidden. */
   hides(path: RawPath, directory: boolean): boolean {
-    if (this.#matchers.length === 0 || path === '') return false
+    if ((this.#matchers.length === 0 && this.expressions.length === 0) || path === '') return false
     for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) {
       if (this.excludes(path.slice(0, slash) as RawPath, true)) return true
     }

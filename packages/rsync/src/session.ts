@@ -37,11 +37,15 @@ export interface SessionOptions {
   nanoseconds?: boolean
   /** Delete what a listed directory does not list, and listed names that are missing here. */
   delete: boolean
+  /** With `delete`: leave alone what a directory does not list. Names that are listed as missing are deleted even so. */
+  keepUnlisted?: boolean
   /** Patterns that the receiver must leave alone. */
   rules: readonly FilterRule[]
   /** Ids travel as numbers only; false maps them by name where both ends have the name. */
   numericIds: boolean
   compress: boolean
+  /** Leave files alone that are newer at the receiver (-u). */
+  update?: boolean
   dryRun: boolean
   /** The peer may be silent for this long before it is given up. */
   timeoutMs: number
@@ -218,7 +222,7 @@ export class Session {
   async #sendList({ entries, ioError }: TransferOptions): Promise<void> {
     const { channel, options, agreement } = this
     const { out } = channel
-    if (options.delete) sendRules(channel, options.rules)
+    if (deletesUnlisted(options)) sendRules(channel, options.rules)
     const format: FlistFormat = {
       protocol: agreement.protocol,
       varintFlags: (agreement.compatFlags & CF.VARINT_FLIST_FLAGS) !== 0,
@@ -248,6 +252,8 @@ function summary(said: Said): Pick<TransferReport, 'errors' | 'notices' | 'delet
   return { errors, notices: said.notices, deleted: said.deleted }
 }
 
+const deletesUnlisted = ({ delete: deletes, keepUnlisted }: SessionOptions) => deletes && keepUnlisted !== true
+
 /** exclude.c send_filter_list(): each rule behind its length; the receiver protects what they hide. */
 function sendRules(channel: Channel, rules: readonly FilterRule[]): void {
   for (const rule of rules) {
@@ -274,7 +280,7 @@ function sendNames(channel: Channel, entries: readonly FileEntry[]): void {
 /** options.c server_options(): what the daemon's server process is told. */
 function serverArgs(options: SessionOptions, greeting: Greeting): string[] {
   const protocol = Math.min(greeting.protocol, options.protocol ?? greeting.protocol)
-  const letters = `${options.dryRun ? 'n' : ''}logDtprH${options.ignoreTimes ? 'I' : ''}${options.compress ? 'z' : ''}`
+  const letters = `${options.dryRun ? 'n' : ''}logDtprH${options.ignoreTimes ? 'I' : ''}${options.compress ? 'z' : ''}${options.update ? 'u' : ''}`
   // No `i`: without incremental recursion one list is one batch.
   const args = [
     '--server',
@@ -284,7 +290,7 @@ function serverArgs(options: SessionOptions, greeting: Greeting): string[] {
     `--checksum-seed=${CHECKSUM_SEED}`,
   ]
   if (options.dryRun) args.push('--log-format=%i')
-  if (options.delete) args.push('--delete')
+  if (deletesUnlisted(options)) args.push('--delete')
   if (options.delete && protocol >= 31) args.push('--delete-missing-args')
   if (options.numericIds) args.push('--numeric-ids')
   if (asksNanoseconds(options, greeting)) args.push('--modify-window=-1')

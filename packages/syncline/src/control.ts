@@ -13,14 +13,14 @@ const ANSWER_MAX = 64 << 20
 const ANSWER_MS = 5_000
 const CONNECTIONS_MAX = 64
 
-/** What may be asked of a running mirror. Only who may enter the state directory may also command. */
-function api(mirror: Mirror, mayCommand: boolean): Hono {
+/** What may be asked of running mirrors. Only who may enter the state directory may also command. */
+function api(mirrors: readonly Mirror[], mayCommand: boolean): Hono {
   const app = new Hono()
-  app.get('/status', (c) => c.json(mirror.status()))
+  app.get('/status', (c) => c.json({ instances: mirrors.map((mirror) => mirror.status()) }))
   if (!mayCommand) return app
   app.post('/resume', (c) => {
     try {
-      return c.json({ resumed: mirror.resume(c.req.query('target')) })
+      return c.json({ resumed: mirrors.flatMap((mirror) => mirror.resume(c.req.query('target'))) })
     } catch (error) {
       return c.json({ error: (error as Error).message }, 409)
     }
@@ -30,7 +30,7 @@ function api(mirror: Mirror, mayCommand: boolean): Hono {
 
 /** Serves the control socket of a mirror in its state directory. */
 export async function serveControl(mirror: Mirror, directory: string): Promise<Server> {
-  const app = api(mirror, true)
+  const app = api([mirror], true)
   const server = createAdaptorServer({ fetch: app.fetch }) as Server
   // The path of a socket holds 107 bytes; by way of a descriptor any directory is near.
   const fd = openSync(directory, 'r')
@@ -44,8 +44,8 @@ export async function serveControl(mirror: Mirror, directory: string): Promise<S
 }
 
 /** Serves status over TCP: reading only, commands need the control socket. */
-export async function serveHttp(mirror: Mirror, address: HttpAddress): Promise<Server> {
-  const app = api(mirror, false)
+export async function serveHttp(mirrors: readonly Mirror[], address: HttpAddress): Promise<Server> {
+  const app = api(mirrors, false)
   const server = createAdaptorServer({ fetch: app.fetch }) as Server
   server.maxConnections = CONNECTIONS_MAX
   try {
@@ -69,7 +69,8 @@ function listening(server: Server, listen: () => void): Promise<void> {
   })
 }
 
-export const askStatus = (directory: string) => ask(directory, 'GET', '/status') as Promise<MirrorStatus>
+export const askStatus = (directory: string) =>
+  ask(directory, 'GET', '/status') as Promise<{ instances: MirrorStatus[] }>
 
 export function askResume(directory: string, target: string | undefined): Promise<{ resumed: string[] }> {
   const query = target === undefined ? '' : `?target=${encodeURIComponent(target)}`
@@ -81,7 +82,9 @@ async function ask(directory: string, method: string, path: string): Promise<unk
   const fd = openSync(directory, 'r')
   try {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const asked = request({ socketPath: `/proc/self/fd/${fd}/${SOCKET}`, method, path, timeout: ANSWER_MS }, resolve)
+      const socketPath = `/proc/self/fd/${fd}/${SOCKET}`
+      // No agent: it would keep the connection, and take it again for another directory that gets the same descriptor.
+      const asked = request({ socketPath, method, path, timeout: ANSWER_MS, agent: false }, resolve)
       asked.on('timeout', () => asked.destroy(new Error(`no answer within ${ANSWER_MS / 1000} s`)))
       asked.on('error', reject)
       asked.end()

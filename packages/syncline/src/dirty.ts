@@ -31,7 +31,13 @@ export interface Mark {
 }
 
 export type Notice = Pick<Mark, 'path'> &
-  Partial<Omit<Mark, 'path' | 'sinceMs' | 'dueMs'>> & { settleMs?: number; sinceMs?: number }
+  Partial<Omit<Mark, 'path' | 'sinceMs' | 'dueMs'>> & {
+    /** It is being written: to be looked at after so long, and later still when more is written. */
+    settleMs?: number
+    /** More that is written moves nothing further off. */
+    evenWhileWritten?: boolean
+    sinceMs?: number
+  }
 
 /** Which session a mark waits for. */
 export type Kind = 'plain' | 'large' | 'tree' | 'level'
@@ -172,7 +178,8 @@ function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark 
   const scope = WIDTH[notice.scope ?? 'entry'] > WIDTH[old.scope] ? notice.scope! : old.scope
   const sent = (one: Notice) => one.scope !== undefined && one.scope !== 'entry' && one.quick !== true
   const quick = scope !== 'entry' && !sent(old) && !sent(notice)
-  const settling = notice.settleMs !== undefined && old.dueMs > nowMs && old.attempts === 0
+  const settling =
+    notice.settleMs !== undefined && notice.evenWhileWritten !== true && old.dueMs > nowMs && old.attempts === 0
   return {
     ...old,
     scope,

@@ -25,23 +25,24 @@ export async function dryRun(options: MirrorOptions): Promise<number> {
     attempts: 0,
     reason: null,
   }
-  for (const { destination, credentials } of options.targets) {
+  for (const { destination, credentials, delete: deletes, compress, update, timeoutMs } of options.targets) {
     const session = await Session.open({
       remote: destination.remote,
       credentials,
       ignoreTimes: false,
-      delete: options.delete,
+      delete: deletes,
       rules: filter.rules,
       numericIds: true,
-      compress: options.compress,
+      compress,
+      update,
       dryRun: true,
-      timeoutMs: options.timeoutMs,
+      timeoutMs,
     })
     const batch = await buildBatch([everything], {
       source,
       filter,
       links: new LinkIndex(source, filter),
-      deletion: options.delete ? 'by-name' : 'none',
+      deletion: deletes ? 'by-name' : 'none',
       largeBytes: Number.POSITIVE_INFINITY,
     })
     if (options.targets.length > 1) console.log(`${destination.name}:`)

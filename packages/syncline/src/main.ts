@@ -1,11 +1,23 @@
 #!/usr/bin/env node
 import './memory.js' // first: it sets up the heap before anything fills it
-import { ConnectError, type FilterRule, ProtocolError, RERR, RemoteError, TimeoutError } from '@syncline/rsync'
-import { Command, CommanderError, Option } from 'commander'
+import type { FilterRule } from '@syncline/rsync'
+import { Command, Option } from 'commander'
+import { readConfig } from './config.js'
 import { detach, isDetached } from './detach.js'
 import { ConfigError } from './errors.js'
-import { type CommandOptions, parseHttp, parseNumber, parseRate, patternFile, patternRule } from './options.js'
-import { runMirror } from './run.js'
+import { execute } from './execute.js'
+import { describeConfig, toYaml } from './explain.js'
+import {
+  type CommandOptions,
+  mirrorOf,
+  parseHttp,
+  parseNumber,
+  parseRate,
+  patternFile,
+  patternRule,
+  processOptions,
+} from './options.js'
+import { runConfig, runMirrors } from './run.js'
 import { defaultStateDir } from './state.js'
 import { resume, showStatus } from './status.js'
 
@@ -30,21 +42,24 @@ function program(run: (code: Promise<number>) => void): Command {
     return rules
   }
   const command = new Command('syncline')
-    .usage('[OPTIONS] SRC DEST...\n       syncline status [--json]\n       syncline resume [TARGET]')
+    .usage(
+      '[OPTIONS] SRC DEST...\n       syncline [OPTIONS] -c FILE\n       syncline status [--json]\n       syncline resume [TARGET]\n       syncline check FILE\n       syncline import confxml.xml',
+    )
     .description('Mirror SRC to every DEST: a full sync first, then each change as it happens.')
-    .argument('<SRC>', 'the directory to mirror')
-    .argument('<DEST...>', 'where to')
+    .argument('[SRC]', 'the directory to mirror')
+    .argument('[DEST...]', 'where to')
+    .option('-c, --config <file>', "read what to mirror from a configuration: YAML, or sersync's confxml.xml")
     .option('--password-file <file>', 'read the password from the first line of this file (or set RSYNC_PASSWORD)')
     .addOption(
       new Option('--exclude <pattern>', "leave out what matches (rsync's pattern language; may be repeated)").argParser(
-        (text: string) => add([patternRule('--exclude', text, false)]),
+        (text: string) => add([patternRule('--exclude=', text, false)]),
       ),
     )
     .addOption(
       new Option(
         '--include <pattern>',
         'do not leave out what matches; the first pattern that matches decides',
-      ).argParser((text: string) => add([patternRule('--include', text, true)])),
+      ).argParser((text: string) => add([patternRule('--include=', text, true)])),
     )
     .addOption(
       new Option('--exclude-from <file>', 'read patterns from this file').argParser((text: string) =>
@@ -83,9 +98,9 @@ function program(run: (code: Promise<number>) => void): Command {
     .version('0.1.0', '-V, --version')
     .addHelpText('after', EXIT_CODES)
     .enablePositionalOptions()
-    .action((source: string, destinations: string[], options: CommandOptions) => {
+    .action((source: string | undefined, destinations: string[], options: CommandOptions) => {
       // Commander keeps only an option's last value; the order of all patterns together is what counts.
-      run(start(source, destinations, { ...options, rules }))
+      run(start(source, destinations, { ...options, rules }, given(command)))
     })
   command
     .command('status')
@@ -99,66 +114,52 @@ function program(run: (code: Promise<number>) => void): Command {
     .argument('[TARGET]', 'as it was given as DEST')
     .addOption(stateDir())
     .action((target: string | undefined, options: SubOptions) => run(resume(stateDirOf(options), target)))
+  command
+    .command('check')
+    .description('validate a configuration and say what it means')
+    .argument('<FILE>', "YAML, or sersync's confxml.xml")
+    .action((file: string) => {
+      console.log(describeConfig(readConfig(file)))
+    })
+  command
+    .command('import')
+    .description("print sersync's confxml.xml as YAML, with a remark for each thing that changed meaning")
+    .argument('<FILE>', 'the confxml.xml')
+    .action((file: string) => {
+      process.stdout.write(toYaml(file))
+    })
   return command
 }
 
-async function start(source: string, destinations: string[], options: CommandOptions): Promise<number> {
-  if (options.detach && !isDetached()) return detach(process.argv.slice(1))
-  return runMirror(source, destinations, options)
+/** The names of the options that the command line gives. */
+function given(command: Command): Set<string> {
+  const names = command.options.map((option) => option.attributeName())
+  return new Set(names.filter((name) => command.getOptionValueSource(name) === 'cli'))
 }
 
-/** One line that says what is wrong and what to do, and the code for it. */
-function explain(error: unknown): [line: string, code: number] {
-  if (error instanceof CommanderError)
-    return [error.message.replace(/^error: /, ''), error.exitCode === 0 ? 0 : RERR.SYNTAX]
-  if (error instanceof ConfigError) return [error.message, error.exitCode]
-  if (error instanceof RemoteError) return [`${error.message}${mend(error)}`, error.exitCode]
-  if (error instanceof TimeoutError) return [error.message, RERR.TIMEOUT]
-  if (error instanceof ConnectError) return [error.message, RERR.SOCKETIO]
-  if (error instanceof ProtocolError) return [error.message, RERR.PROTOCOL]
-  throw error // ours to mend: a stack trace helps whoever does
-}
+/** These say what to mirror, and so does a configuration. */
+const MIRROR_OPTIONS = ['passwordFile', 'delete', 'initialSync', 'compress', 'bwlimit', 'sessions', 'timeout']
 
-function mend(error: RemoteError): string {
-  switch (error.reason) {
-    case 'auth':
-      return error.message.includes('--password-file')
-        ? ''
-        : " (check user and password; the daemon's log says which is wrong)"
-    case 'unknown-module':
-      return " (check its name in DEST; the daemon's rsyncd.conf lists its modules in brackets)"
-    case 'read-only':
-      return ' (set "read only = false" for it in the daemon\'s rsyncd.conf)'
-    case 'denied':
-      return ' (check "hosts allow" and "hosts deny" in the daemon\'s rsyncd.conf)'
-    case 'refused':
-    case 'max-connections':
-    case 'failed':
-      return ''
+async function start(
+  source: string | undefined,
+  destinations: string[],
+  options: CommandOptions,
+  named: ReadonlySet<string>,
+): Promise<number> {
+  if (options.config === undefined) {
+    if (source === undefined || destinations.length === 0)
+      throw new ConfigError('SRC and DEST are missing: syncline [OPTIONS] SRC DEST..., or -c FILE; see syncline --help')
+    const mirrors = [mirrorOf(source, destinations, options)]
+    if (options.detach && !isDetached()) return detach(process.argv.slice(1))
+    return runMirrors(mirrors, processOptions(options, {}, named))
   }
+  if (source !== undefined) throw new ConfigError(`-c ${options.config} names what to mirror; "${source}" is too much`)
+  const twofold = MIRROR_OPTIONS.find((name) => named.has(name)) ?? (options.rules?.length ? 'exclude' : undefined)
+  if (twofold !== undefined)
+    throw new ConfigError(
+      `with -c, write what "${twofold}" would say into ${options.config}: it may differ for each target`,
+    )
+  return runConfig(readConfig(options.config), options, named)
 }
 
-async function main(): Promise<number> {
-  try {
-    let result: Promise<number> | undefined
-    const command = program((code) => {
-      result = code
-    })
-    command.exitOverride().configureOutput({ outputError: () => undefined, writeErr: () => undefined })
-    for (const sub of command.commands)
-      sub.exitOverride().configureOutput({ outputError: () => undefined, writeErr: () => undefined })
-    command.parse()
-    return (await result) ?? 0
-  } catch (error) {
-    const [line, code] = explain(error)
-    if (code !== 0) console.error(`syncline: ${line.split('\n')[0]}`)
-    return code
-  }
-}
-
-// Whoever read what we print may go; that is no reason to stop mirroring.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
-
-process.exitCode = await main()
-// A connection that lingers, or a read of the kernel's queue, must not keep a finished program alive.
-process.exit()
+await execute('syncline', program)

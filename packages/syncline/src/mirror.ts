@@ -1,29 +1,34 @@
 import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
-import type { Credentials } from '@syncline/rsync'
-import { Filter, type FilterRule, Pace, printable, type RawPath, SourceTree } from '@syncline/rsync'
+import { Filter, type FilterRule, printable, type RawPath, SourceTree } from '@syncline/rsync'
 import type { Logger } from 'pino'
-import type { Destination } from './destination.js'
 import { ConfigError } from './errors.js'
+import { FailureFile } from './failure-file.js'
 import { RootGuard } from './guard.js'
 import type { Journal } from './journal.js'
 import { type Departure, LinkIndex } from './links.js'
-import { Target, type TargetContext, type TargetStatus } from './target.js'
+import { type Schedule, Timetable } from './schedule.js'
+import { Target, type TargetContext, type TargetOptions, type TargetStatus } from './target.js'
 
 /** A file that is being written is looked at when it is closed, or when nothing was written for this long. */
 const SETTLE_MS = 2_000
 const STOP_GRACE_MS = 30_000
 
+/** One source with its targets: what the command line and every form of configuration come to. */
 export interface MirrorOptions {
   source: RawPath
-  targets: { destination: Destination; credentials: Credentials | undefined }[]
+  targets: TargetOptions[]
   rules: readonly FilterRule[]
-  delete: boolean
+  /** sersync's: see Filter. */
+  expressions: readonly RegExp[]
+  /** Whether a change of attributes alone is sent when it happens. */
+  attributes: boolean
+  /** Whether a file that is written without a pause is sent now and then. */
+  whileWritten: boolean
   initialSync: boolean
-  compress: boolean
-  /** For each target; 0 for no limit. */
-  bytesPerSecond: number
-  sessions: number
-  timeoutMs: number
+  /** When to compare everything again, beside the times at which it is necessary. */
+  fullSync: Schedule | undefined
+  /** Where to keep a list of what has failed and is still owed. */
+  failureFile: string | undefined
 }
 
 export interface MirrorStatus {
@@ -47,6 +52,8 @@ export class Mirror {
   readonly #filter: Filter
   readonly #links: LinkIndex
   #watcher: TreeWatcher | undefined
+  #timetable: Timetable | undefined
+  #failureFile: FailureFile | undefined
   readonly #startedMs = Date.now()
 
   /** Throws ConfigError when the source is not a directory. `onMirroring` is called once for each target. */
@@ -58,7 +65,7 @@ export class Mirror {
     readonly onFatal: (error: Error) => void,
   ) {
     this.#source = new SourceTree(options.source)
-    this.#filter = new Filter(options.rules)
+    this.#filter = new Filter(options.rules, options.expressions)
     this.#guard = guardOf(this.#source, this.#filter)
     this.#links = new LinkIndex(this.#source, this.#filter)
     const context: TargetContext = {
@@ -70,11 +77,7 @@ export class Mirror {
       log,
       onMirroring,
     }
-    const { delete: delete_, compress, bytesPerSecond, sessions, timeoutMs } = options
-    this.targets = options.targets.map((one) => {
-      const pace = bytesPerSecond > 0 ? new Pace(bytesPerSecond) : undefined
-      return new Target({ ...one, delete: delete_, compress, pace, sessions, timeoutMs }, context)
-    })
+    this.targets = options.targets.map((one) => new Target(one, context))
   }
 
   /** Watches first, then each target's full sync: what changes in between is seen. */
@@ -96,6 +99,15 @@ export class Mirror {
         kept.map(({ path, tree }) => ({ path, scope: tree ? 'tree' : 'entry', quick: tree })),
       )
     }
+    const { failureFile } = this.options
+    if (failureFile !== undefined) this.#failureFile = new FailureFile(failureFile, () => this.status(), this.log)
+    if (this.options.fullSync !== undefined)
+      this.#timetable = new Timetable(this.options.fullSync, () => this.#compareAll())
+  }
+
+  #compareAll(): void {
+    this.log.info(`the scheduled full sync of ${printable(this.options.source)} begins`)
+    this.#markAll({ path: '' as RawPath, scope: 'tree', quick: true })
   }
 
   /** Lets halted targets go on, all or the one named. Returns which; throws when the source is not there. */
@@ -123,6 +135,8 @@ export class Mirror {
 
   /** Finishes what is in flight and writes the journal. */
   async stop(): Promise<void> {
+    this.#timetable?.stop()
+    this.#failureFile?.close()
     await this.#watcher?.close()
     await Promise.all(this.targets.map((target) => target.stop(STOP_GRACE_MS)))
     await this.journal.close()
@@ -137,10 +151,16 @@ export class Mirror {
       this.#followLinks(hint, movedTo)
       switch (hint.kind) {
         case 'entry':
+          if (hint.attribOnly === true && !this.options.attributes) break
           this.#markAll({ path: raw(hint.path), content: hint.attribOnly !== true, plain: hint.closed === true })
           break
         case 'writing':
-          this.#markAll({ path: raw(hint.path), plain: true, settleMs: SETTLE_MS })
+          this.#markAll({
+            path: raw(hint.path),
+            plain: true,
+            settleMs: SETTLE_MS,
+            evenWhileWritten: this.options.whileWritten,
+          })
           break
         case 'tree':
           this.#markTree(raw(hint.path), hint.overflow === true)

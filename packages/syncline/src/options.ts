@@ -1,8 +1,11 @@
 import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Credentials, type FilterRule, fromBytes, parseRule, parseRules, type RawPath } from '@syncline/rsync'
+import type { Config } from './config.js'
 import { type Destination, parseDestination } from './destination.js'
 import { ConfigError } from './errors.js'
+import type { MirrorOptions } from './mirror.js'
+import type { ProcessOptions } from './run.js'
 
 /** Where to listen. */
 export interface HttpAddress {
@@ -12,6 +15,7 @@ export interface HttpAddress {
 
 /** The options of the command line as commander gives them. */
 export interface CommandOptions {
+  config?: string
   passwordFile?: string
   rules?: FilterRule[]
   delete: boolean
@@ -29,6 +33,52 @@ export interface CommandOptions {
   dryRun?: boolean
   verbose?: boolean
   quiet?: boolean
+}
+
+/** What `syncline [OPTIONS] SRC DEST...` is to mirror. Throws ConfigError. */
+export function mirrorOf(source: string, destinations: readonly string[], options: CommandOptions): MirrorOptions {
+  return {
+    source: resolveSource(source),
+    targets: resolveDestinations(destinations).map((destination) => ({
+      destination,
+      credentials: credentialsOf(destination, { file: options.passwordFile }),
+      passwordFile: options.passwordFile,
+      delete: options.delete,
+      compress: options.compress === true,
+      update: false,
+      rate: options.bwlimit ?? 0,
+      sessions: options.sessions,
+      timeoutMs: options.timeout * 1000,
+    })),
+    rules: options.rules ?? [],
+    expressions: [],
+    attributes: true,
+    whileWritten: false,
+    initialSync: options.initialSync,
+    fullSync: undefined,
+    failureFile: undefined,
+  }
+}
+
+/** What belongs to the process: from the command line where it was given there, else from the configuration. */
+export function processOptions(
+  options: CommandOptions,
+  config: Config['process'],
+  given: ReadonlySet<string>,
+): ProcessOptions {
+  const stateDir = given.has('stateDir') ? options.stateDir : (config.stateDir ?? options.stateDir)
+  return {
+    stateDir,
+    http: given.has('http') ? options.http : (config.http ?? options.http),
+    httpOptional: config.httpOptional === true && !given.has('http'),
+    pidFile: options.pidFile ?? config.pidFile,
+    log: {
+      file: options.logFile ?? config.logFile,
+      format: given.has('logFormat') ? options.logFormat : (config.logFormat ?? options.logFormat),
+      level: options.verbose ? 'debug' : options.quiet ? 'warn' : 'info',
+    },
+    dryRun: options.dryRun === true,
+  }
 }
 
 /** SRC as an absolute path. A symlink in it stays: when it leads elsewhere one day, the mirror halts. */
@@ -52,18 +102,40 @@ export function resolveDestinations(texts: readonly string[]): Destination[] {
   return destinations
 }
 
-/** The user of DEST or of the environment, with the password of the file or of RSYNC_PASSWORD; none without a password. */
-export function credentialsFor(destination: Destination, passwordFile: string | undefined): Credentials | undefined {
-  const password = passwordFile === undefined ? process.env.RSYNC_PASSWORD : readPassword(passwordFile)
+/** Where a password is to be found; without any of these, in RSYNC_PASSWORD. */
+export interface PasswordSource {
+  file?: string | undefined
+  /** The name of an environment variable. */
+  env?: string | undefined
+  /** The name of a systemd credential. */
+  credential?: string | undefined
+}
+
+/** The user of DEST or of the environment, with the password; none without a password. Throws ConfigError. */
+export function credentialsOf(destination: Destination, from: PasswordSource): Credentials | undefined {
+  const password = passwordFrom(from)
   if (password === undefined) return undefined
   return { user: destination.user ?? process.env.USER ?? process.env.LOGNAME ?? 'nobody', password }
+}
+
+function passwordFrom({ file, env, credential }: PasswordSource): string | undefined {
+  if (file !== undefined) return readPassword(file)
+  if (env !== undefined) {
+    const password = process.env[env]
+    if (password === undefined) throw new ConfigError(`the environment has no ${env}; set it to the password`)
+    return password
+  }
+  if (credential === undefined) return process.env.RSYNC_PASSWORD
+  const directory = process.env.CREDENTIALS_DIRECTORY
+  if (directory === undefined)
+    throw new ConfigError(`credential ${credential}: not started by systemd with LoadCredential=${credential}:FILE`)
+  return firstLine(`${directory}/${credential}`) // systemd has seen to who may read it
 }
 
 const PASSWORD_MAX = 4096
 
 /** The first line of a file that nobody else can read. Throws ConfigError. */
 function readPassword(file: string): string {
-  let text: string
   try {
     const { mode, uid } = statSync(file)
     if ((mode & 0o077) !== 0)
@@ -72,9 +144,18 @@ function readPassword(file: string): string {
       )
     if (process.getuid?.() === 0 && uid !== 0)
       throw new ConfigError(`password file ${file}: it must belong to root when root uses it; run: chown root ${file}`)
-    text = readFileSync(file, 'utf8')
   } catch (error) {
     if (error instanceof ConfigError) throw error
+    throw new ConfigError(`password file ${file}: ${(error as Error).message}`)
+  }
+  return firstLine(file)
+}
+
+function firstLine(file: string): string {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
     throw new ConfigError(`password file ${file}: ${(error as Error).message}`)
   }
   const password = text.split(/[\r\n]/, 1)[0]
@@ -116,7 +197,7 @@ export function patternRule(name: string, text: string, include: boolean): Filte
   try {
     return parseRule(Buffer.from(text).toString('latin1'), include)
   } catch (error) {
-    throw new ConfigError(`${name}=${text}: ${(error as Error).message.replace('protocol error in filter rule: ', '')}`)
+    throw new ConfigError(`${name}${text}: ${(error as Error).message.replace('protocol error in filter rule: ', '')}`)
   }
 }
 

@@ -1,91 +1,99 @@
 import { closeSync, openSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:http'
 import { printable, RemoteError } from '@syncline/rsync'
+import type { Config } from './config.js'
 import { serveControl, serveHttp } from './control.js'
-import { isDetached, reportStarted } from './detach.js'
+import { detach, isDetached, reportStarted } from './detach.js'
 import { dryRun } from './dry-run.js'
 import { ConfigError } from './errors.js'
 import { Journal } from './journal.js'
 import { sdNotify } from './kernel.js'
-import { openLog } from './log.js'
+import { type LogOptions, openLog } from './log.js'
 import { Mirror, type MirrorOptions } from './mirror.js'
-import { type CommandOptions, credentialsFor, resolveDestinations, resolveSource } from './options.js'
+import { type CommandOptions, type HttpAddress, processOptions } from './options.js'
 import { openState } from './state.js'
 import type { Target } from './target.js'
 
-/** `syncline [OPTIONS] SRC DEST...`: runs until a signal ends it. Resolves with the exit code. */
-export async function runMirror(
-  sourceText: string,
-  destinationTexts: string[],
-  options: CommandOptions,
-): Promise<number> {
-  const mirrorOptions = mirrorOptionsOf(sourceText, destinationTexts, options)
-  if (options.dryRun) {
-    return dryRun(mirrorOptions)
-  }
-  const log = openLog({
-    file: options.logFile,
-    format: options.logFormat,
-    level: options.verbose ? 'debug' : options.quiet ? 'warn' : 'info',
-  })
-  const directory = openState(options.stateDir, mirrorOptions.source, destinationTexts)
-  const journal = await Journal.open(`${directory}/journal`)
+/** What belongs to the process, whatever it mirrors. */
+export interface ProcessOptions {
+  stateDir: string
+  http: HttpAddress | 'off'
+  /** Whether to go on when that address cannot be had. */
+  httpOptional: boolean
+  pidFile: string | undefined
+  log: LogOptions
+  dryRun: boolean
+}
+
+/** What a configuration says, with what the command line says beside it. */
+export async function runConfig(config: Config, options: CommandOptions, given: ReadonlySet<string>): Promise<number> {
+  for (const remark of config.remarks) console.error(`syncline: ${config.file}: ${remark}`)
+  if (options.detach && !isDetached()) return detach(process.argv.slice(1))
+  return runMirrors(config.mirrors, processOptions(options, config.process, given))
+}
+
+/** Mirrors every source until a signal ends it. Resolves with the exit code. Throws ConfigError, and what a daemon that refuses said. */
+export async function runMirrors(list: readonly MirrorOptions[], options: ProcessOptions): Promise<number> {
+  for (const { source } of list) stateOutside(source, options.stateDir)
+  if (options.dryRun) return dryRunAll(list)
+  const log = openLog(options.log)
+  const mirrors: Mirror[] = []
   const servers: Server[] = []
   let wrotePid = false
   let ready = false
-  let mirror: Mirror | undefined
-  const ended = new Promise<number>((resolve) => {
-    const fatal = (error: Error) => {
+  const ended = new Promise<number>((resolve) => onSignals(resolve, () => log.reopen()))
+  let fail: (error: Error) => void = () => undefined
+  const failed = new Promise<number>((resolve) => {
+    fail = (error) => {
       console.error(`syncline: ${error.message}`)
       resolve(1)
     }
-    onSignals(resolve, () => log.reopen())
-    mirror = new Mirror(mirrorOptions, journal, log.logger, (target) => announce(mirrorOptions, target.name), fatal)
   })
   try {
-    const early = await Promise.race([probeAll(mirror!, log.logger), ended])
+    for (const one of list) {
+      const names = one.targets.map(({ destination }) => destination.name)
+      const directory = openState(options.stateDir, one.source, names)
+      const journal = await Journal.open(`${directory}/journal`)
+      const mirror = new Mirror(one, journal, log.logger, (target) => announce(one, target), fail)
+      mirrors.push(mirror)
+      servers.push(await serveControl(mirror, directory))
+    }
+    const early = await Promise.race([probeAll(mirrors, log.logger), ended, failed])
     if (typeof early === 'number') return early
-    servers.push(await serveControl(mirror!, directory))
-    if (options.http !== 'off') servers.push(await serveHttp(mirror!, options.http))
+    if (options.http !== 'off') {
+      const served = serveHttp(mirrors, options.http)
+      await served
+        .then((server) => servers.push(server))
+        .catch((error: Error) => {
+          if (!options.httpOptional) throw error
+          log.logger.warn(`the status is not served: ${error.message}`)
+        })
+    }
     if (options.pidFile !== undefined) writePidFile(options.pidFile)
     wrotePid = options.pidFile !== undefined
-    await mirror!.start()
+    await Promise.all(mirrors.map((mirror) => mirror.start()))
     if (isDetached()) detachFromTerminal()
-    const code = await ended
+    const code = await Promise.race([ended, failed])
     sdNotify('STOPPING=1')
-    await mirror!.stop()
     return code
   } finally {
     for (const server of servers) server.close()
+    await Promise.all(mirrors.map((mirror) => mirror.stop()))
     if (wrotePid) rmSync(options.pidFile!, { force: true })
   }
 
-  function announce(of: MirrorOptions, target: string): void {
-    process.stdout.write(`mirroring ${printable(of.source)} to ${target}\n`)
+  function announce(of: MirrorOptions, { name }: Target): void {
+    process.stdout.write(`mirroring ${printable(of.source)} to ${name}\n`)
     const settled = (one: Target) => one.announced || ['refused', 'halted', 'backing-off'].includes(one.state)
-    if (!ready && mirror!.targets.every(settled))
-      ready = sdNotify(`READY=1\nSTATUS=mirroring to ${mirror!.targets.length} targets`)
+    const targets = mirrors.flatMap((mirror) => mirror.targets)
+    if (!ready && targets.every(settled)) ready = sdNotify(`READY=1\nSTATUS=mirroring to ${targets.length} targets`)
   }
 }
 
-function mirrorOptionsOf(sourceText: string, destinationTexts: string[], options: CommandOptions): MirrorOptions {
-  const source = resolveSource(sourceText)
-  const targets = resolveDestinations(destinationTexts).map((destination) => ({
-    destination,
-    credentials: credentialsFor(destination, options.passwordFile),
-  }))
-  stateOutside(source, options.stateDir)
-  return {
-    source,
-    targets,
-    rules: options.rules ?? [],
-    delete: options.delete,
-    initialSync: options.initialSync,
-    compress: options.compress === true,
-    bytesPerSecond: options.bwlimit ?? 0,
-    sessions: options.sessions,
-    timeoutMs: options.timeout * 1000,
-  }
+async function dryRunAll(list: readonly MirrorOptions[]): Promise<number> {
+  let code = 0
+  for (const one of list) code = (await dryRun(one)) || code
+  return code
 }
 
 /** A journal below SRC would be a change that each change makes. */
@@ -109,18 +117,19 @@ function stateOutside(source: string, stateDir: string): void {
  * Finds out before anything is started whether the daemons take us. One that refuses for good, alone, is an error that
  * someone must mend now; beside others it is shown and retried, because one target must not stop the rest.
  */
-async function probeAll(mirror: Mirror, log: { warn(line: string): void }): Promise<void> {
+async function probeAll(mirrors: readonly Mirror[], log: { warn(line: string): void }): Promise<void> {
   const refusals: RemoteError[] = []
-  const probes = mirror.targets.map((target) =>
+  const targets = mirrors.flatMap((mirror) => mirror.targets)
+  const probes = targets.map((target) =>
     target.probe().catch((error: Error) => {
       if (error instanceof RemoteError && error.permanent) refusals.push(error)
-      if (refusals.length < mirror.targets.length) log.warn(`${target.name}: ${error.message}; trying again`)
+      if (refusals.length < targets.length) log.warn(`${target.name}: ${error.message}; trying again`)
       throw error
     }),
   )
   // As soon as one can be reached there is work to do; the others join when they can.
   await Promise.any(probes).catch(() => undefined)
-  if (refusals.length === mirror.targets.length) throw refusals[0]
+  if (refusals.length === targets.length) throw refusals[0]
 }
 
 /** SIGTERM and SIGINT end in peace, a second one at once; SIGHUP reopens the log. */

@@ -7,8 +7,8 @@ import type { TargetStatus } from './target.js'
 export async function showStatus(stateDir: string, json: boolean): Promise<number> {
   const instances: MirrorStatus[] = []
   for (const directory of stateDirectories(stateDir)) {
-    const status = await askStatus(directory).catch(() => undefined)
-    if (status !== undefined) instances.push(status)
+    const answer = await askStatus(directory).catch(() => undefined)
+    if (answer !== undefined) instances.push(...answer.instances)
   }
   if (json) console.log(JSON.stringify({ instances }))
   else if (instances.length === 0) console.log(`no mirror is running (looked in ${stateDir})`)

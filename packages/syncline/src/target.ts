@@ -1,4 +1,5 @@
 import {
+  ancestors,
   ConnectError,
   type Credentials,
   type FileEntry,
@@ -6,7 +7,7 @@ import {
   type Filter,
   isDirectory,
   isRegular,
-  type Pace,
+  Pace,
   ProtocolError,
   parent,
   printable,
@@ -47,9 +48,14 @@ export type TargetState = 'connecting' | 'full-sync' | 'mirroring' | 'backing-of
 export interface TargetOptions {
   destination: Destination
   credentials: Credentials | undefined
+  /** Where the password was read, when it was a file. */
+  passwordFile: string | undefined
   delete: boolean
   compress: boolean
-  pace: Pace | undefined
+  /** Leave files alone that are newer at the target (rsync's -u). */
+  update: boolean
+  /** Bytes a second; 0 for no limit. */
+  rate: number
   /** Sessions of this target at work at once; as many are kept ready. */
   sessions: number
   timeoutMs: number
@@ -108,6 +114,7 @@ export class Target {
   readonly #flying = new Map<RawPath, Mark>()
   readonly #lanes = new Set<Lane>()
   readonly #pool: SessionPool
+  readonly #pace: Pace | undefined
   readonly #abort = new AbortController()
   #state: TargetState = 'connecting'
   #reason: string | null = null
@@ -137,6 +144,7 @@ export class Target {
     readonly options: TargetOptions,
     readonly context: TargetContext,
   ) {
+    this.#pace = options.rate > 0 ? new Pace(options.rate) : undefined
     this.#pool = new SessionPool(
       (signal) => this.#open({ ignoreTimes: true }, signal),
       options.sessions,
@@ -385,7 +393,7 @@ export class Target {
     try {
       guard.enter()
       try {
-        const deletion = !this.options.delete ? 'none' : session.deletesMissing ? 'by-name' : 'by-listing'
+        const deletion = this.#deletionIn(session)
         // A scan may take longer than the daemon waits.
         keepAlive = setInterval(() => session.keepAlive(), session.keepAliveMs)
         const largeBytes = lane.kind === 'small' ? LARGE_BYTES : Number.POSITIVE_INFINITY
@@ -410,6 +418,7 @@ export class Target {
             { target: this.name, names: batch.entries.length, sent: report.sent, deleted: report.deleted },
             'batch done',
           )
+        if (deletion === 'by-name' && !this.#filterIsShared) await this.#findUnlisted(batch)
         this.#noteProgress(batch, report, coarse, marks)
         return outcomeOf(batch, report)
       } finally {
@@ -486,6 +495,40 @@ export class Target {
       signal: this.#abort.signal,
     })
     return report.deleted > 0
+  }
+
+  /** How what is missing is deleted. rsync 3.0 can only be shown a listing, and must not be when it lacks our filter. */
+  #deletionIn(session: Session): 'none' | 'by-name' | 'by-listing' {
+    if (!this.options.delete) return 'none'
+    if (session.deletesMissing) return 'by-name'
+    return this.#filterIsShared ? 'by-listing' : 'none'
+  }
+
+  /** Whether the receiver knows all that is to be left alone; otherwise we must choose what it deletes. */
+  get #filterIsShared(): boolean {
+    return this.context.filter.expressions.length === 0
+  }
+
+  /** Asks what the receiver has in the directories that were listed and we have not, and marks what is not hidden. */
+  async #findUnlisted(batch: Batch): Promise<void> {
+    if (!batch.entries.some((entry) => entry.hasContent)) return
+    const { filter, source } = this.context
+    const unlisted: RawPath[] = []
+    const kept = new Set<RawPath>()
+    const session = await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false, dryRun: true }, signal))
+    await session.transfer({
+      source,
+      entries: batch.entries.filter((entry) => entry.mode !== 0),
+      ioError: batch.failed.length > 0,
+      onDeleted: (text, directory) => {
+        const path = text as RawPath
+        if (!filter.hides(path, directory)) unlisted.push(path)
+        // A directory goes with all that is in it.
+        else for (const dir of ancestors(path)) kept.add(dir)
+      },
+      signal: this.#abort.signal,
+    })
+    for (const path of unlisted) if (!kept.has(path)) this.mark({ path })
   }
 
   /** What a session found out beyond success: large files put off, files that changed meanwhile. */
@@ -632,7 +675,7 @@ export class Target {
   }
 
   #open(kind: { ignoreTimes: boolean; dryRun?: boolean }, signal: AbortSignal): Promise<Session> {
-    const { destination, credentials, compress, pace, timeoutMs } = this.options
+    const { destination, credentials, compress, update, timeoutMs } = this.options
     return Session.open(
       {
         remote: destination.remote,
@@ -640,12 +683,14 @@ export class Target {
         ignoreTimes: kind.ignoreTimes,
         nanoseconds: this.#nanoseconds,
         delete: this.options.delete,
+        keepUnlisted: !this.#filterIsShared && kind.dryRun !== true,
         rules: this.context.filter.rules,
         numericIds: true,
         compress,
         dryRun: kind.dryRun === true,
         timeoutMs,
-        pace,
+        update,
+        pace: this.#pace,
       },
       signal,
     )

@@ -1,0 +1,274 @@
+import { readFileSync, statSync } from 'node:fs'
+import { type Document, isNode, LineCounter, parseDocument } from 'yaml'
+import { z } from 'zod'
+import { parseDestination } from './destination.js'
+import { ConfigError } from './errors.js'
+import type { MirrorOptions } from './mirror.js'
+import { credentialsOf, type HttpAddress, parseHttp, parseRate, patternRule, resolveSource } from './options.js'
+import { parseSchedule } from './schedule.js'
+import { expressionOf, readSersync } from './sersync.js'
+import type { TargetOptions } from './target.js'
+
+const CONFIG_MAX = 1 << 20
+const ALIASES_MAX = 100
+
+/** What may stand beside a target, or beside a source for all its targets. */
+const targetKeys = {
+  delete: z.boolean().optional().describe('Delete at the target what the source does not have. Default: true'),
+  compress: z.boolean().optional().describe('Compress what is sent. Default: false'),
+  update: z.boolean().optional().describe('Leave files alone that are newer at the target (rsync -u). Default: false'),
+  bwlimit: z
+    .union([z.string(), z.number()])
+    .optional()
+    .describe('Send at most this much: KiB a second, or with K, M, G. Default: no limit'),
+  sessions: z.int().min(1).max(64).optional().describe('Connections kept ready. Default: 4'),
+  timeout: z
+    .int()
+    .min(1)
+    .max(86_400)
+    .optional()
+    .describe('Seconds of silence after which a connection is given up. Default: 60'),
+  'password-file': z.string().min(1).optional().describe('A file, mode 600, whose first line is the password'),
+  'password-env': z.string().min(1).optional().describe('The environment variable that holds the password'),
+  'password-credential': z
+    .string()
+    .regex(/^[^/]+$/)
+    .optional()
+    .describe('The systemd credential (LoadCredential=) that holds the password'),
+}
+
+const to = z.string().describe('[USER@]HOST::MODULE[/PATH] or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]')
+const targetMapping = z.strictObject({ to, ...targetKeys })
+const target = z.union([to, targetMapping])
+
+const pattern = z.string().min(1)
+
+const source = z.strictObject({
+  path: z.string().min(1).describe('The directory to mirror'),
+  include: z
+    .array(pattern)
+    .optional()
+    .describe("Patterns of what is not left out (rsync's pattern language); they go before `exclude`"),
+  exclude: z
+    .array(pattern)
+    .optional()
+    .describe('Patterns of what is left out; `+ PATTERN` makes an exception. The first that matches decides'),
+  'exclude-regex': z
+    .array(pattern)
+    .optional()
+    .describe('As sersync has it: regular expressions that match a whole path. `exclude` is the better way'),
+  attributes: z
+    .boolean()
+    .optional()
+    .describe('Send a change of mode, owner or time alone when it happens, not with the next change. Default: true'),
+  'initial-sync': z.boolean().optional().describe('Compare everything at the start. Default: true'),
+  'full-sync': z.string().optional().describe('When to compare everything again: "every 10h", or a cron expression'),
+  'while-written': z
+    .boolean()
+    .optional()
+    .describe('Send a file every 2 s even while it is written without a pause. Default: false'),
+  'failure-file': z.string().min(1).optional().describe('Keep a list there of what has failed and is still owed'),
+  targets: z.array(target).min(1).describe('Where to'),
+  ...targetKeys,
+})
+
+const schema = z.strictObject({
+  sources: z.array(source).min(1).describe('The directories to mirror, each to its own targets'),
+  'state-dir': z.string().min(1).optional().describe('Where journals and control sockets are kept'),
+  http: z.string().optional().describe('Serve the status as JSON at /status there: ADDRESS:PORT, or off'),
+  'pid-file': z.string().min(1).optional().describe('Write the process id there while running'),
+  'log-file': z.string().min(1).optional().describe('Log there instead of to standard error'),
+  'log-format': z.enum(['pretty', 'json']).optional().describe('How log lines look. Default: pretty'),
+})
+
+type TargetKeys = Omit<Exclude<z.infer<typeof target>, string>, 'to'>
+
+/** A configuration, read and checked. */
+export interface Config {
+  file: string
+  mirrors: MirrorOptions[]
+  /** What the command line says goes before these. */
+  process: {
+    stateDir?: string
+    http?: HttpAddress | 'off'
+    /** sersync itself never listened at its `host`: several that name the same one must go on running. */
+    httpOptional?: boolean
+    pidFile?: string
+    logFile?: string
+    logFormat?: 'pretty' | 'json'
+  }
+  /** What the reader should know and may not expect. */
+  remarks: string[]
+}
+
+/** The schema that `docs/syncline.schema.json` publishes, for editors that check while one types. */
+export const jsonSchema = () => z.toJSONSchema(schema, { io: 'input' })
+
+/** Reads a configuration: sersync's XML when it begins like XML, otherwise YAML. Throws ConfigError. */
+export function readConfig(file: string): Config {
+  let bytes: Buffer
+  try {
+    const { size } = statSync(file)
+    if (size > CONFIG_MAX) throw new Error(`it is ${size} bytes long; at most ${CONFIG_MAX} are read`)
+    bytes = readFileSync(file)
+  } catch (error) {
+    throw new ConfigError(`configuration ${file}: ${(error as Error).message}`)
+  }
+  const beginning = bytes
+    .subarray(0, 512)
+    .toString('latin1')
+    .replace(/^\xef\xbb\xbf/, '')
+    .trimStart()
+  const config = beginning.startsWith('<') ? readSersync(file, bytes) : readYaml(file, bytes)
+  const seen = new Set<string>()
+  for (const { source, targets } of config.mirrors) {
+    for (const { destination } of targets) {
+      const pair = `${source}\0${destination.name}`
+      if (seen.has(pair)) throw new ConfigError(`${file}: ${source} to ${destination.name} is there twice; remove one`)
+      seen.add(pair)
+    }
+  }
+  return config
+}
+
+type Path = (string | number)[]
+
+/** Something is wrong with what stands at `path`. */
+class ValueError extends Error {
+  constructor(
+    readonly path: Path,
+    message: string,
+  ) {
+    super(message)
+  }
+}
+
+function readYaml(file: string, bytes: Buffer): Config {
+  const lines = new LineCounter()
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw new ConfigError(`${file}: it is not UTF-8; save it as UTF-8`)
+  }
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+  const [fault] = document.errors
+  if (fault !== undefined) {
+    const { line, col } = lines.linePos(fault.pos[0])
+    throw new ConfigError(`${file}:${line}:${col}: ${fault.message}`)
+  }
+  try {
+    const result = schema.safeParse(at([], () => document.toJS({ maxAliasCount: ALIASES_MAX }) as unknown))
+    if (!result.success) throw firstIssue(result.error)
+    return convert(file, result.data)
+  } catch (error) {
+    if (!(error instanceof ValueError)) throw error
+    const { line, col } = positionOf(document, lines, error.path)
+    throw new ConfigError(`${file}:${line}:${col}: ${pathText(error.path)}${error.message}`)
+  }
+}
+
+function firstIssue({ issues }: z.ZodError): ValueError {
+  const [issue] = issues
+  if (issue.code === 'unrecognized_keys') {
+    return unknownKey(issue.path as Path, issue.keys[0])
+  }
+  if (issue.code === 'invalid_union') {
+    // A target is a string, or a mapping: whoever wrote a mapping wants to hear what is wrong with that.
+    const inner = issue.errors.flat().find((one) => one.path.length > 0 || one.code === 'unrecognized_keys')
+    if (inner?.code === 'unrecognized_keys') return unknownKey(issue.path as Path, inner.keys[0])
+    if (inner !== undefined) return new ValueError([...issue.path, ...inner.path] as Path, inner.message)
+  }
+  return new ValueError(
+    issue.path as Path,
+    issue.message.replace('Invalid input: expected', 'it must be').replace(', received', ', not'),
+  )
+}
+
+function unknownKey(path: Path, key: string): ValueError {
+  const { shape } = path.length === 0 ? schema : path.includes('targets') ? targetMapping : source
+  return new ValueError([...path, key], `there is no such key; known are ${Object.keys(shape).join(', ')}`)
+}
+
+/** Where the value stands, or what is nearest above it. */
+function positionOf(document: Document, lines: LineCounter, path: Path): { line: number; col: number } {
+  for (let length = path.length; length >= 0; length--) {
+    const node = length === 0 ? document.contents : document.getIn(path.slice(0, length), true)
+    if (isNode(node) && node.range) return lines.linePos(node.range[0])
+  }
+  return { line: 1, col: 1 }
+}
+
+const pathText = (path: Path) =>
+  path.length === 0
+    ? ''
+    : `${path.map((part, i) => (typeof part === 'number' ? `[${part}]` : i === 0 ? part : `.${part}`)).join('')}: `
+
+/** Runs `make`, whose errors are about what stands at `path`. */
+function at<T>(path: Path, make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    if (error instanceof ValueError) throw error
+    throw new ValueError(path, (error as Error).message)
+  }
+}
+
+function convert(file: string, data: z.infer<typeof schema>): Config {
+  const mirrors = data.sources.map((one, i): MirrorOptions => {
+    const path: Path = ['sources', i]
+    const {
+      include = [],
+      exclude = [],
+      'exclude-regex': expressions = [],
+      'initial-sync': initialSync = true,
+      'full-sync': fullSync,
+    } = one
+    return {
+      source: at([...path, 'path'], () => resolveSource(one.path)),
+      rules: [
+        ...include.map((text, k) => at([...path, 'include', k], () => patternRule('pattern ', text, true))),
+        ...exclude.map((text, k) => at([...path, 'exclude', k], () => patternRule('pattern ', text, false))),
+      ],
+      expressions: expressions.map((text, k) => at([...path, 'exclude-regex', k], () => expressionOf(text))),
+      attributes: one.attributes ?? true,
+      whileWritten: one['while-written'] ?? false,
+      failureFile: one['failure-file'],
+      initialSync,
+      fullSync: fullSync === undefined ? undefined : at([...path, 'full-sync'], () => parseSchedule(fullSync)),
+      targets: one.targets.map((text, k) => {
+        const own = typeof text === 'string' ? { to: text } : text
+        return targetOf(own.to, { ...one, ...own }, [...path, 'targets', k])
+      }),
+    }
+  })
+  const { 'state-dir': stateDir, http, 'pid-file': pidFile, 'log-file': logFile, 'log-format': logFormat } = data
+  return {
+    file,
+    mirrors,
+    process: {
+      ...(stateDir !== undefined && { stateDir }),
+      ...(http !== undefined && { http: at(['http'], () => parseHttp(http)) }),
+      ...(pidFile !== undefined && { pidFile }),
+      ...(logFile !== undefined && { logFile }),
+      ...(logFormat !== undefined && { logFormat }),
+    },
+    remarks: [],
+  }
+}
+
+function targetOf(to: string, keys: TargetKeys, path: Path): TargetOptions {
+  const destination = at(path, () => parseDestination(to))
+  const { bwlimit, 'password-file': file, 'password-env': env, 'password-credential': credential } = keys
+  return {
+    destination,
+    passwordFile: file,
+    credentials: at(path, () => credentialsOf(destination, { file, env, credential })),
+    delete: keys.delete ?? true,
+    compress: keys.compress ?? false,
+    update: keys.update ?? false,
+    rate: bwlimit === undefined ? 0 : at(path, () => parseRate(String(bwlimit))),
+    sessions: keys.sessions ?? 4,
+    timeoutMs: (keys.timeout ?? 60) * 1000,
+  }
+}

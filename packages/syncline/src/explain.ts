@@ -1,0 +1,92 @@
+import { type FilterRule, printable } from '@syncline/rsync'
+import { stringify } from 'yaml'
+import { type Config, readConfig } from './config.js'
+import type { MirrorOptions } from './mirror.js'
+import { describeSchedule } from './schedule.js'
+import type { TargetOptions } from './target.js'
+
+/** A configuration in words, for `syncline check`. */
+export function describeConfig({ file, mirrors, process: own, remarks }: Config): string {
+  const lines = [`${file} is valid.`]
+  for (const one of mirrors) lines.push('', ...describeMirror(one))
+  lines.push('')
+  if (own.http !== undefined && own.http !== 'off')
+    lines.push(`The status is served at http://${own.http.host}:${own.http.port}/status.`)
+  if (own.stateDir !== undefined) lines.push(`Journals and control sockets are kept in ${own.stateDir}.`)
+  if (own.pidFile !== undefined) lines.push(`The process id is written to ${own.pidFile}.`)
+  if (own.logFile !== undefined) lines.push(`The log goes to ${own.logFile}.`)
+  for (const remark of remarks) lines.push(`Note: ${remark}.`)
+  return lines.join('\n').trimEnd()
+}
+
+function describeMirror(one: MirrorOptions): string[] {
+  const lines = [`What changes below ${printable(one.source)} goes to:`]
+  for (const target of one.targets) lines.push(`  ${target.destination.name}${describeTarget(target)}`)
+  lines.push(
+    one.initialSync
+      ? '  At the start everything is compared.'
+      : '  At the start nothing is compared: only changes from then on are sent.',
+  )
+  if (one.fullSync !== undefined) lines.push(`  Everything is compared again ${describeSchedule(one.fullSync)}.`)
+  if (!one.attributes)
+    lines.push(
+      '  A change of mode, owner or time alone is sent with the next change of content, or the next full sync.',
+    )
+  if (one.whileWritten) lines.push('  A file that is written without a pause is sent every 2 seconds.')
+  for (const { include, pattern } of one.rules)
+    lines.push(`  ${include ? 'Not left out' : 'Left out'}: ${printable(pattern)}`)
+  for (const { source } of one.expressions) lines.push(`  Left out, as a regular expression: ${expressionText(source)}`)
+  if (one.failureFile !== undefined) lines.push(`  What has failed and is still owed is listed in ${one.failureFile}.`)
+  return lines
+}
+
+function describeTarget({ delete: deletes, compress, update, rate, credentials, timeoutMs }: TargetOptions): string {
+  const said = [deletes ? 'deletes what the source does not have' : 'deletes nothing']
+  if (compress) said.push('compressed')
+  if (update) said.push('leaves newer files alone')
+  if (rate > 0) said.push(`at most ${Math.round(rate / 1024)} KiB a second`)
+  if (credentials !== undefined) said.push(`logs in as ${credentials.user}`)
+  said.push(`gives up after ${timeoutMs / 1000} s of silence`)
+  return `: ${said.join(', ')}`
+}
+
+/** As it was written: RegExp adds what surrounds it, and a backslash before each slash. */
+const expressionText = (source: string) => utf8(source.slice('^(?:'.length, -')$'.length).replaceAll('\\/', '/'))
+
+/** A configuration as YAML, for `syncline import`. Passwords stay where they are. */
+export function toYaml(file: string): string {
+  const config = readConfig(file)
+  const { process: own, remarks } = config
+  const sources = config.mirrors.map((one) => ({
+    path: utf8(one.source),
+    ...(one.rules.length > 0 && { exclude: one.rules.map(ruleText) }),
+    ...(one.expressions.length > 0 && {
+      'exclude-regex': one.expressions.map(({ source }) => expressionText(source)),
+    }),
+    ...(!one.attributes && { attributes: false }),
+    ...(one.whileWritten && { 'while-written': true }),
+    ...(!one.initialSync && { 'initial-sync': false }),
+    ...(one.fullSync !== undefined && {
+      'full-sync': 'cron' in one.fullSync ? one.fullSync.cron : describeSchedule(one.fullSync).replace(/ (\w)$/, '$1'),
+    }),
+    ...(one.failureFile !== undefined && { 'failure-file': one.failureFile }),
+    targets: one.targets.map((target) => ({
+      to: target.destination.name,
+      ...(!target.delete && { delete: false }),
+      ...(target.compress && { compress: true }),
+      ...(target.update && { update: true }),
+      ...(target.rate > 0 && { bwlimit: target.rate % 1024 === 0 ? target.rate / 1024 : `${target.rate}B` }),
+      timeout: target.timeoutMs / 1000,
+      ...(target.passwordFile !== undefined && { 'password-file': target.passwordFile }),
+    })),
+  }))
+  const http =
+    own.http === undefined || own.http === 'off'
+      ? {}
+      : { http: `${own.http.host.includes(':') ? `[${own.http.host}]` : own.http.host}:${own.http.port}` }
+  const head = [`# from ${file} by "syncline import"`, ...remarks.map((remark) => `# ${remark}`)].join('\n')
+  return `${head}\n${stringify({ sources, ...http })}`
+}
+
+const utf8 = (bytes: string) => Buffer.from(bytes, 'latin1').toString()
+const ruleText = ({ include, pattern }: FilterRule) => `${include ? '+' : '-'} ${utf8(pattern)}`
