@@ -43,6 +43,13 @@ switch (command) {
     need({ rsync: 'rsync' })
     run('node', ['bench/dist/main.js', ...args])
     break
+  case 'schema': {
+    install()
+    build()
+    const { jsonSchema } = await import(join(root, 'packages/syncline/dist/src/config.js'))
+    writeFileSync(join(root, 'docs/syncline.schema.json'), `${JSON.stringify(jsonSchema(), null, 2)}\n`)
+    break
+  }
   default:
     fail(`run.mjs: unknown command ${command}`)
 }
