@@ -9,12 +9,12 @@ import { type Stage, staged } from '../support/stage.js'
 import { Syncline } from '../support/syncline.js'
 import { differences, snapshot } from '../support/tree.js'
 
-async function mirrored(stage: Stage, prepare: (source: string) => void) {
+async function mirrored(stage: Stage, prepare: (source: string) => void, options: string[] = []) {
   const source = stage.path('source')
   prepare(source)
   const module = stage.path('module')
   const daemon = await Daemon.start(stage, { modules: { m: module } })
-  const syncline = await Syncline.start(stage, source, daemon.url('m'))
+  const syncline = await Syncline.start(stage, source, daemon.url('m'), { options })
   await syncline.equal(source, module)
   return { source, module, syncline, kept: snapshot(module) }
 }
@@ -196,3 +196,63 @@ test(
     assert.ok(fs.existsSync(stage.path('a/one')))
   }),
 )
+
+describe('--max-delete', () => {
+  const many = (source: string) => {
+    small(source)
+    for (let d = 0; d < 20; d++) {
+      fs.mkdirSync(`${source}/d${d}`)
+      for (let i = 0; i < 50; i++) fs.writeFileSync(`${source}/d${d}/${i}`, `${i}`)
+    }
+  }
+  const entries = (dir: string) => fs.readdirSync(dir, { recursive: true }).length
+
+  test(
+    'a removal of everything halts before more than that is deleted; resume lets it go on, and the limit holds again',
+    staged(async (stage) => {
+      const { source, module, syncline } = await mirrored(stage, many, ['--max-delete=30'])
+      const before = entries(module)
+      for (let d = 0; d < 20; d++) fs.rmSync(`${source}/d${d}`, { recursive: true })
+      await assertHalted(syncline)
+      await sleep(500)
+      assert.ok(before - entries(module) <= 30, `${before - entries(module)} names were deleted`)
+      const [{ reason }] = await syncline.status()
+      assert.match(reason ?? '', /max-delete is 30.*syncline resume/)
+      await syncline.resume()
+      await syncline.equal(source, module)
+      many(stage.path('more'))
+      fs.renameSync(stage.path('more'), `${source}/more`)
+      await syncline.equal(source, module)
+      fs.renameSync(`${source}/more/d1`, stage.path('gone')) // one name for us, 51 for the receiver
+      await assertHalted(syncline)
+      assert.equal(entries(`${module}/more/d1`), 50)
+    }),
+  )
+
+  test(
+    'a few deletions at a time never halt',
+    staged(async (stage) => {
+      const { source, module, syncline } = await mirrored(stage, many, ['--max-delete=30'])
+      for (let i = 0; i < 25; i++) fs.rmSync(`${source}/d1/${i}`)
+      await syncline.equal(source, module)
+    }),
+  )
+
+  test(
+    'a full sync that would delete too much halts before it deletes anything',
+    staged(async (stage) => {
+      const source = stage.path('source')
+      small(source)
+      const module = stage.path('module')
+      many(module)
+      fs.writeFileSync(`${module}/only here`, 'precious')
+      const daemon = await Daemon.start(stage, { modules: { m: module } })
+      const options = ['--max-delete=30']
+      const syncline = await Syncline.start(stage, source, daemon.url('m'), { options, early: true })
+      await assertHalted(syncline)
+      assert.ok(fs.existsSync(`${module}/d19/49`) && fs.existsSync(`${module}/only here`))
+      await syncline.resume()
+      await syncline.equal(source, module)
+    }),
+  )
+})

@@ -15,6 +15,11 @@ const ALIASES_MAX = 100
 /** What may stand beside a target, or beside a source for all its targets. */
 const targetKeys = {
   delete: z.boolean().optional().describe('Delete at the target what the source does not have. Default: true'),
+  'max-delete': z
+    .int()
+    .min(0)
+    .optional()
+    .describe('Halt rather than delete more names than this within ten seconds. Default: no limit'),
   compress: z.boolean().optional().describe('Compress what is sent. Default: false'),
   update: z.boolean().optional().describe('Leave files alone that are newer at the target (rsync -u). Default: false'),
   bwlimit: z
@@ -265,6 +270,7 @@ function targetOf(to: string, keys: TargetKeys, path: Path): TargetOptions {
     passwordFile: file,
     credentials: at(path, () => credentialsOf(destination, { file, env, credential })),
     delete: keys.delete ?? true,
+    maxDelete: keys['max-delete'],
     compress: keys.compress ?? false,
     update: keys.update ?? false,
     rate: bwlimit === undefined ? 0 : at(path, () => parseRate(String(bwlimit))),

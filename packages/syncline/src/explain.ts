@@ -40,8 +40,17 @@ function describeMirror(one: MirrorOptions): string[] {
   return lines
 }
 
-function describeTarget({ delete: deletes, compress, update, rate, credentials, timeoutMs }: TargetOptions): string {
+function describeTarget({
+  delete: deletes,
+  maxDelete,
+  compress,
+  update,
+  rate,
+  credentials,
+  timeoutMs,
+}: TargetOptions): string {
   const said = [deletes ? 'deletes what the source does not have' : 'deletes nothing']
+  if (deletes && maxDelete !== undefined) said.push(`halts before more than ${maxDelete} deletions at once`)
   if (compress) said.push('compressed')
   if (update) said.push('leaves newer files alone')
   if (rate > 0) said.push(`at most ${Math.round(rate / 1024)} KiB a second`)

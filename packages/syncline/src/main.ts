@@ -67,6 +67,11 @@ function program(run: (code: Promise<number>) => void): Command {
       ),
     )
     .option('--no-delete', 'never delete anything at DEST')
+    .addOption(
+      new Option('--max-delete <n>', 'halt rather than delete more than n names at DEST within ten seconds').argParser(
+        (text: string) => parseNumber('--max-delete', text, 0, 1_000_000_000),
+      ),
+    )
     .option('--no-initial-sync', 'do not compare everything first; send only changes from now on')
     .option('-z, --compress', 'compress what is sent')
     .addOption(
@@ -138,7 +143,16 @@ function given(command: Command): Set<string> {
 }
 
 /** These say what to mirror, and so does a configuration. */
-const MIRROR_OPTIONS = ['passwordFile', 'delete', 'initialSync', 'compress', 'bwlimit', 'sessions', 'timeout']
+const MIRROR_OPTIONS = [
+  'passwordFile',
+  'delete',
+  'maxDelete',
+  'initialSync',
+  'compress',
+  'bwlimit',
+  'sessions',
+  'timeout',
+]
 
 async function start(
   source: string | undefined,

@@ -19,6 +19,7 @@ export interface CommandOptions {
   passwordFile?: string
   rules?: FilterRule[]
   delete: boolean
+  maxDelete?: number
   initialSync: boolean
   compress?: boolean
   bwlimit?: number
@@ -44,6 +45,7 @@ export function mirrorOf(source: string, destinations: readonly string[], option
       credentials: credentialsOf(destination, { file: options.passwordFile }),
       passwordFile: options.passwordFile,
       delete: options.delete,
+      maxDelete: options.maxDelete,
       compress: options.compress === true,
       update: false,
       rate: options.bwlimit ?? 0,

@@ -96,6 +96,7 @@ class Reader {
         credentials,
         passwordFile: auth === undefined ? undefined : this.#attribute(auth, 'passwordfile'),
         delete: switches.delete,
+        maxDelete: undefined,
         compress: params.compress,
         update: params.update,
         rate: params.rate,

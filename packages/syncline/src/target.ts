@@ -22,6 +22,7 @@ import {
 } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import { type Batch, buildBatch } from './batch.js'
+import { DeletionLimit } from './deletion-limit.js'
 import type { Destination } from './destination.js'
 import { DirtySet, InFlight, type Kind, type Mark, type Notice } from './dirty.js'
 import { HaltError } from './errors.js'
@@ -51,6 +52,8 @@ export interface TargetOptions {
   /** Where the password was read, when it was a file. */
   passwordFile: string | undefined
   delete: boolean
+  /** Halt rather than delete more names than this at once. */
+  maxDelete: number | undefined
   compress: boolean
   /** Leave files alone that are newer at the target (rsync's -u). */
   update: boolean
@@ -115,6 +118,7 @@ export class Target {
   readonly #lanes = new Set<Lane>()
   readonly #pool: SessionPool
   readonly #pace: Pace | undefined
+  readonly #limit: DeletionLimit | undefined
   readonly #abort = new AbortController()
   #state: TargetState = 'connecting'
   #reason: string | null = null
@@ -144,6 +148,7 @@ export class Target {
     readonly options: TargetOptions,
     readonly context: TargetContext,
   ) {
+    this.#limit = options.maxDelete === undefined ? undefined : new DeletionLimit(options.maxDelete)
     this.#pace = options.rate > 0 ? new Pace(options.rate) : undefined
     this.#pool = new SessionPool(
       (signal) => this.#open({ ignoreTimes: true }, signal),
@@ -216,6 +221,7 @@ export class Target {
     if (this.#state === 'halted') {
       // To let an empty source empty the target takes a resume that was asked for just that.
       this.#emptyAllowed = this.#reason === SOURCE_EMPTY
+      this.#limit?.lift()
       this.#setState('connecting')
       this.context.log.info({ target: this.name }, 'resumed')
       this.mark({ path: ROOT, scope: 'tree', quick: true })
@@ -285,6 +291,7 @@ export class Target {
     if (nowMs < this.#resumeAtMs) return this.#wakeAt(this.#resumeAtMs)
     if (nextMs !== null) this.#wakeAt(nextMs)
     this.#announce()
+    if (this.#dirty.size === 0 && this.#flying.size === 0) this.#limit?.restore()
     if (this.#dirty.dueSize === 0) return
     this.#startLane('small', 1, BATCH_MAX, 'plain')
     this.#startLane('bulk', Math.max(1, this.options.sessions - 1), LARGE_BATCH_MAX, 'large')
@@ -404,6 +411,7 @@ export class Target {
         for (const path of batch.large) this.mark({ path, large: true })
         if (batch.large.length === marks.length) return NOTHING
         if (this.options.delete && deletesAtTop(batch)) await this.#checkFilled(batch)
+        if (deletion !== 'none') await this.#checkLimit(batch)
         if (this.#state === 'halted') throw new HaltError(this.#reason ?? 'halted')
         used = true
         const coarse = quick && !session.comparesNanoseconds
@@ -480,21 +488,30 @@ export class Target {
   async #checkFilled(batch: Batch): Promise<void> {
     if (!this.context.guard.isEmpty()) this.#emptyAllowed = false
     else if (!this.#emptyAllowed) {
-      if (batch.missing > 0 || (await this.#holdsMore(batch))) {
+      if (batch.missing > 0 || (await this.#wouldDelete(batch, false)) > 0) {
         throw new HaltError(SOURCE_EMPTY)
       }
     }
   }
 
-  /** Asks the daemon, without changing anything, whether it would delete something. */
-  async #holdsMore(batch: Batch): Promise<boolean> {
-    const session = await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false, dryRun: true }, signal))
+  /** Throws HaltError when the batch would delete too many. Only the receiver can tell how many a directory holds. */
+  async #checkLimit(batch: Batch): Promise<void> {
+    if (this.#limit === undefined) return
+    const deletes = batch.missing > 0 || batch.entries.some((entry) => entry.hasContent)
+    if (deletes) this.#limit.take(await this.#wouldDelete(batch, !this.#filterIsShared), Date.now())
+  }
+
+  /** Asks the daemon, without changing anything, how many names it would delete. */
+  async #wouldDelete(batch: Batch, keepUnlisted: boolean): Promise<number> {
+    const kind = { ignoreTimes: false, dryRun: true, keepUnlisted }
+    const session = await this.#pool.acquireOther((signal) => this.#open(kind, signal))
     const report = await session.transfer({
       source: this.context.source,
       entries: batch.entries,
+      ioError: batch.failed.length > 0,
       signal: this.#abort.signal,
     })
-    return report.deleted > 0
+    return report.deleted
   }
 
   /** How what is missing is deleted. rsync 3.0 can only be shown a listing, and must not be when it lacks our filter. */
@@ -674,7 +691,10 @@ export class Target {
     )
   }
 
-  #open(kind: { ignoreTimes: boolean; dryRun?: boolean }, signal: AbortSignal): Promise<Session> {
+  #open(
+    kind: { ignoreTimes: boolean; dryRun?: boolean; keepUnlisted?: boolean },
+    signal: AbortSignal,
+  ): Promise<Session> {
     const { destination, credentials, compress, update, timeoutMs } = this.options
     return Session.open(
       {
@@ -683,7 +703,7 @@ export class Target {
         ignoreTimes: kind.ignoreTimes,
         nanoseconds: this.#nanoseconds,
         delete: this.options.delete,
-        keepUnlisted: !this.#filterIsShared && kind.dryRun !== true,
+        keepUnlisted: kind.keepUnlisted ?? (!this.#filterIsShared && kind.dryRun !== true),
         rules: this.context.filter.rules,
         numericIds: true,
         compress,
