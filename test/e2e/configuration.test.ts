@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
   closeSync,
@@ -221,7 +222,9 @@ test(
     const yaml = set.stage.path('imported.yaml')
     writeFileSync(yaml, imported.stdout)
     const words = async (name: string) =>
-      (await run(['check', name])).stdout.split('\n').filter((line) => line !== '' && !/^Note|is valid/.test(line))
+      (await run(['check', name])).stdout
+        .split('\n')
+        .filter((line) => line !== '' && !/^Note|is valid|^The status/.test(line))
     const meant = await words(file)
     assert.ok(meant.length > 5)
     assert.deepEqual(await words(yaml), meant)
@@ -242,6 +245,14 @@ const MISTAKES: Record<string, { wrong: [string | RegExp, string]; says: RegExp 
   'a switch without which nothing would arrive': {
     wrong: ['<closeWrite start="true"', '<closeWrite start="false"'],
     says: /:\d+:\d+: <closeWrite>: /,
+  },
+  'an element that is written wrong': {
+    wrong: ['<delete ', '<Delete '],
+    says: /:\d+:\d+: <Delete>: .*known are delete/,
+  },
+  'a time-out out of bounds': {
+    wrong: ['-az', '-az --timeout=99999999999'],
+    says: /:\d+:\d+: <commonParams>: --timeout=/,
   },
   'an expression that is none': {
     wrong: ['<filter start="false">', '<filter start="true"><exclude expression="*.gz"/>'],
@@ -285,7 +296,28 @@ const YAML_MISTAKES: Record<string, { yaml: string; says: RegExp }> = {
     yaml: 'sources:\n  - path: SRC\n    full-sync: sometimes\n    targets: [a::m]\n',
     says: /:3:\d+: sources\[0\]\.full-sync: .*sometimes/,
   },
-  'the same target twice': { yaml: 'sources:\n  - path: SRC\n    targets: [a::m, a::m]\n', says: /a::m.*twice/ },
+  'the same target twice': {
+    yaml: 'sources:\n  - path: SRC\n    targets: [a::m, a::m]\n',
+    says: /a::m and a::m are the same place/,
+  },
+  'two sources that go to one place': {
+    yaml: 'sources:\n  - path: SRC\n    targets: [127.0.0.1::m/a]\n  - path: /etc\n    targets: ["rsync://127.0.0.1:873/m"]\n',
+    says: /same place/,
+  },
+  'a password from two places': {
+    yaml: 'sources:\n  - path: SRC\n    targets: [{to: a::m, password-env: A, password-credential: b}]\n',
+    says: /:3:\d+: .*give one of/,
+  },
+  'an environment variable that is none': {
+    yaml: 'sources:\n  - path: SRC\n    targets: [{to: a::m, password-env: __proto__}]\n',
+    says: /:3:\d+: .*__proto__/,
+  },
+  'a schedule that never comes': {
+    yaml: 'sources:\n  - path: SRC\n    full-sync: 0 0 30 2 *\n    targets: [a::m]\n',
+    says: /:3:\d+: .*never/,
+  },
+  'a tag that nobody knows': { yaml: 'sources: !!js/function x\n', says: /:1:\d+: / },
+  'no content': { yaml: '', says: /:1:1: / },
   'broken syntax': { yaml: 'sources:\n - path: SRC\n    targets: [a::m]\n', says: /:2:\d+: / },
   'aliases without end': {
     yaml: `a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n`,
@@ -333,5 +365,55 @@ test(
     const syncline = await Syncline.startFrom(stage, config, ['a', 'b'], { env })
     await syncline.equal(source, stage.path('one'))
     await syncline.equal(source, stage.path('two'), { target: 1 })
+  }),
+)
+
+test(
+  'a configuration that is no file is refused at once, and import refuses YAML',
+  staged(async (stage) => {
+    const fifo = stage.path('fifo')
+    execFileSync('mkfifo', [fifo])
+    for (const file of ['/dev/zero', fifo, stage.root]) {
+      const { code, stderr } = await run(['check', file])
+      assert.equal(code, 1)
+      assert.match(stderr, /not a file|directory/)
+    }
+    const yaml = stage.path('syncline.yaml')
+    writeFileSync(yaml, `sources: [{path: ${stage.dir('source')}, targets: [a::m]}]`)
+    assert.equal((await run(['import', yaml])).code, 1)
+  }),
+)
+
+test(
+  'a file name cannot make an expression of the filter take long',
+  scene(async (set) => {
+    const { stage, source, module } = set
+    const file = confxml(set, { filter: ['(.*a)*b'] })
+    const syncline = await Syncline.startFrom(stage, file, ['m'], { sersync: ['-r'] })
+    writeFileSync(`${source}/${'a'.repeat(200)}c`, 'x')
+    writeFileSync(`${source}/after`, 'x')
+    await syncline.equal(source, module)
+  }),
+)
+
+test(
+  'SIGHUP with a log file whose directory is gone ends nothing; nor is another file taken for a pid file',
+  scene(async ({ stage, source, module, daemon }) => {
+    const log = stage.dir('log')
+    const pid = stage.path('pid')
+    const config = stage.path('syncline.yaml')
+    writeFileSync(config, `sources: [{path: ${source}, targets: ['${daemon.url('m')}']}]\nlog-file: ${log}/log\n`)
+    const syncline = await Syncline.startFrom(stage, config, ['m'], { options: [`--pid-file=${pid}`] })
+    rmSync(log, { recursive: true })
+    syncline.signal('SIGHUP')
+    writeFileSync(`${source}/new`, 'new')
+    await syncline.equal(source, module)
+    assert.equal(await syncline.stop(), 0)
+    assert.ok(!existsSync(pid))
+    stage.dir('log')
+    const { code, stderr } = await run(['-c', config, `--pid-file=${config}`, `--state-dir=${stage.dir('state')}`])
+    assert.equal(code, 1)
+    assert.match(stderr, /holds no process id/)
+    assert.ok(readFileSync(config, 'utf8').includes('sources'))
   }),
 )

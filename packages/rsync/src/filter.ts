@@ -8,6 +8,13 @@ export interface FilterRule {
   pattern: string
 }
 
+/** A regular expression that is held against the whole of a path, as latin1. */
+export interface Expression {
+  /** As it was written. */
+  source: string
+  matches(path: string): boolean
+}
+
 /** The first rule that matches decides; what no rule matches is included (exclude.c check_filter()). */
 export class Filter {
   readonly #matchers: { include: boolean; matches: (path: string, directory: boolean) => boolean }[]
@@ -18,7 +25,7 @@ export class Filter {
    */
   constructor(
     readonly rules: readonly FilterRule[],
-    readonly expressions: readonly RegExp[] = [],
+    readonly expressions: readonly Expression[] = [],
   ) {
     this.#matchers = rules.map((rule) => ({ include: rule.include, matches: compile(rule.pattern) }))
   }
@@ -29,7 +36,7 @@ export class Filter {
     if (this.expressions.length === 0) return false
     const forms = [path.includes('/') ? `/${path}` : path]
     if (directory) forms.push(`${path}/`)
-    return this.expressions.some((expression) => forms.some((form) => expression.test(form)))
+    return this.expressions.some((expression) => forms.some((form) => expression.matches(form)))
   }
 
   /** Whether `path` or any directory above it is hidden. */

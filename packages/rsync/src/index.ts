@@ -1,5 +1,5 @@
 export * from './errors.js'
-export { Filter, type FilterRule, parseRule, parseRules } from './filter.js'
+export { type Expression, Filter, type FilterRule, parseRule, parseRules } from './filter.js'
 export { type FileEntry, isDirectory, isRegular, isSymlink, missing } from './flist/entry.js'
 export { compareEntries } from './flist/order.js'
 export { ancestors, isGone, SourceTree } from './flist/source.js'

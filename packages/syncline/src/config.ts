@@ -1,10 +1,18 @@
-import { readFileSync, statSync } from 'node:fs'
+import { DEFAULT_PORT } from '@syncline/rsync'
 import { type Document, isNode, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
-import { parseDestination } from './destination.js'
+import { type Destination, parseDestination } from './destination.js'
 import { ConfigError } from './errors.js'
 import type { MirrorOptions } from './mirror.js'
-import { credentialsOf, type HttpAddress, parseHttp, parseRate, patternRule, resolveSource } from './options.js'
+import {
+  credentialsOf,
+  type HttpAddress,
+  parseHttp,
+  parseRate,
+  patternRule,
+  readSmallFile,
+  resolveSource,
+} from './options.js'
 import { parseSchedule } from './schedule.js'
 import { expressionOf, readSersync } from './sersync.js'
 import type { TargetOptions } from './target.js'
@@ -41,6 +49,9 @@ const targetKeys = {
     .optional()
     .describe('The systemd credential (LoadCredential=) that holds the password'),
 }
+
+const PASSWORD_KEYS = ['password-file', 'password-env', 'password-credential'] as const
+const NO_PASSWORD = { 'password-file': undefined, 'password-env': undefined, 'password-credential': undefined }
 
 const to = z.string().describe('[USER@]HOST::MODULE[/PATH] or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]')
 const targetMapping = z.strictObject({ to, ...targetKeys })
@@ -104,6 +115,8 @@ export interface Config {
   }
   /** What the reader should know and may not expect. */
   remarks: string[]
+  /** It was sersync's. */
+  sersync: boolean
 }
 
 /** The schema that `docs/syncline.schema.json` publishes, for editors that check while one types. */
@@ -113,9 +126,7 @@ export const jsonSchema = () => z.toJSONSchema(schema, { io: 'input' })
 export function readConfig(file: string): Config {
   let bytes: Buffer
   try {
-    const { size } = statSync(file)
-    if (size > CONFIG_MAX) throw new Error(`it is ${size} bytes long; at most ${CONFIG_MAX} are read`)
-    bytes = readFileSync(file)
+    bytes = readSmallFile(file, CONFIG_MAX)
   } catch (error) {
     throw new ConfigError(`configuration ${file}: ${(error as Error).message}`)
   }
@@ -125,15 +136,28 @@ export function readConfig(file: string): Config {
     .replace(/^\xef\xbb\xbf/, '')
     .trimStart()
   const config = beginning.startsWith('<') ? readSersync(file, bytes) : readYaml(file, bytes)
-  const seen = new Set<string>()
-  for (const { source, targets } of config.mirrors) {
-    for (const { destination } of targets) {
-      const pair = `${source}\0${destination.name}`
-      if (seen.has(pair)) throw new ConfigError(`${file}: ${source} to ${destination.name} is there twice; remove one`)
-      seen.add(pair)
-    }
-  }
+  refuseOverlaps(config)
   return config
+}
+
+/** Two that write to one place would delete each other's files. */
+function refuseOverlaps({ file, mirrors }: Config): void {
+  const all = mirrors.flatMap(({ targets }) => targets.map(({ destination }) => destination))
+  const place = ({ remote: { host, port, module, path } }: Destination) =>
+    `${host.toLowerCase()}:${port ?? DEFAULT_PORT}/${module}/${path === '' ? '' : `${path}/`}`
+  for (const [i, one] of all.entries()) {
+    const other = all
+      .slice(0, i)
+      .find((before) => place(one).startsWith(place(before)) || place(before).startsWith(place(one)))
+    if (other !== undefined)
+      throw new ConfigError(
+        `${file}: ${other.name} and ${one.name} are the same place, or one within the other: give each a place of its own`,
+      )
+  }
+  const lists = mirrors.flatMap(({ failureFile }) => failureFile ?? [])
+  const twice = lists.find((one, i) => lists.indexOf(one) !== i)
+  if (twice !== undefined)
+    throw new ConfigError(`${file}: failure-file ${twice} is there twice; give each source its own`)
 }
 
 type Path = (string | number)[]
@@ -157,7 +181,8 @@ function readYaml(file: string, bytes: Buffer): Config {
     throw new ConfigError(`${file}: it is not UTF-8; save it as UTF-8`)
   }
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
-  const [fault] = document.errors
+  // A warning is such as a tag that nobody knows.
+  const [fault] = [...document.errors, ...document.warnings]
   if (fault !== undefined) {
     const { line, col } = lines.linePos(fault.pos[0])
     throw new ConfigError(`${file}:${line}:${col}: ${fault.message}`)
@@ -186,7 +211,10 @@ function firstIssue({ issues }: z.ZodError): ValueError {
   }
   return new ValueError(
     issue.path as Path,
-    issue.message.replace('Invalid input: expected', 'it must be').replace(', received', ', not'),
+    issue.message
+      .replace(/^Invalid input: expected (\w+), received undefined$/, 'it is missing; a $1 is wanted')
+      .replace(/^Invalid input: expected (\w+), received/, 'it must be of the kind $1, not')
+      .replace(/^Invalid input$/, 'it is of the wrong kind; see docs/config.md'),
   )
 }
 
@@ -243,7 +271,10 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
       fullSync: fullSync === undefined ? undefined : at([...path, 'full-sync'], () => parseSchedule(fullSync)),
       targets: one.targets.map((text, k) => {
         const own = typeof text === 'string' ? { to: text } : text
-        return targetOf(own.to, { ...one, ...own }, [...path, 'targets', k])
+        // A target's own password goes before the one beside the source, wherever it comes from.
+        const ownPassword = PASSWORD_KEYS.some((key) => Object.hasOwn(own, key))
+        const common = ownPassword ? { ...one, ...NO_PASSWORD } : one
+        return targetOf(own.to, { ...common, ...own }, [...path, 'targets', k])
       }),
     }
   })
@@ -259,12 +290,15 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
       ...(logFormat !== undefined && { logFormat }),
     },
     remarks: [],
+    sersync: false,
   }
 }
 
 function targetOf(to: string, keys: TargetKeys, path: Path): TargetOptions {
   const destination = at(path, () => parseDestination(to))
   const { bwlimit, 'password-file': file, 'password-env': env, 'password-credential': credential } = keys
+  if ([file, env, credential].filter((one) => one !== undefined).length > 1)
+    throw new ValueError(path, `give one of ${PASSWORD_KEYS.join(', ')}`)
   return {
     destination,
     passwordFile: file,

@@ -1,6 +1,8 @@
-import { ConnectError, ProtocolError, RERR, RemoteError, TimeoutError } from '@syncline/rsync'
+import { ConnectError, ProtocolError, printable, RERR, RemoteError, TimeoutError } from '@syncline/rsync'
 import { type Command, CommanderError } from 'commander'
 import { ConfigError } from './errors.js'
+
+const LINE_MAX = 2_000
 
 /**
  * Runs the program that `make` describes; its actions hand over what they began. Ends the process with the exit code,
@@ -26,7 +28,8 @@ async function codeOf(name: string, make: (run: (code: Promise<number>) => void)
     return (await result) ?? 0
   } catch (error) {
     const [line, code] = explain(error)
-    if (code !== 0) console.error(`${name}: ${line.split('\n')[0]}`)
+    const text = printable(Buffer.from(line.trimEnd()).toString('latin1'))
+    if (code !== 0) console.error(`${name}: ${text.length > LINE_MAX ? `${text.slice(0, LINE_MAX)}…` : text}`)
     return code
   }
 }

@@ -1,6 +1,7 @@
 import { type FilterRule, printable } from '@syncline/rsync'
 import { stringify } from 'yaml'
 import { type Config, readConfig } from './config.js'
+import { ConfigError } from './errors.js'
 import type { MirrorOptions } from './mirror.js'
 import { describeSchedule } from './schedule.js'
 import type { TargetOptions } from './target.js'
@@ -35,7 +36,8 @@ function describeMirror(one: MirrorOptions): string[] {
   if (one.whileWritten) lines.push('  A file that is written without a pause is sent every 2 seconds.')
   for (const { include, pattern } of one.rules)
     lines.push(`  ${include ? 'Not left out' : 'Left out'}: ${printable(pattern)}`)
-  for (const { source } of one.expressions) lines.push(`  Left out, as a regular expression: ${expressionText(source)}`)
+  for (const { source } of one.expressions)
+    lines.push(`  Left out, as a regular expression: ${printable(Buffer.from(source).toString('latin1'))}`)
   if (one.failureFile !== undefined) lines.push(`  What has failed and is still owed is listed in ${one.failureFile}.`)
   return lines
 }
@@ -59,18 +61,16 @@ function describeTarget({
   return `: ${said.join(', ')}`
 }
 
-/** As it was written: RegExp adds what surrounds it, and a backslash before each slash. */
-const expressionText = (source: string) => utf8(source.slice('^(?:'.length, -')$'.length).replaceAll('\\/', '/'))
-
 /** A configuration as YAML, for `syncline import`. Passwords stay where they are. */
 export function toYaml(file: string): string {
   const config = readConfig(file)
+  if (!config.sersync) throw new ConfigError(`${file} is YAML already; import reads sersync's confxml.xml`)
   const { process: own, remarks } = config
   const sources = config.mirrors.map((one) => ({
     path: utf8(one.source),
     ...(one.rules.length > 0 && { exclude: one.rules.map(ruleText) }),
     ...(one.expressions.length > 0 && {
-      'exclude-regex': one.expressions.map(({ source }) => expressionText(source)),
+      'exclude-regex': one.expressions.map(({ source }) => source),
     }),
     ...(!one.attributes && { attributes: false }),
     ...(one.whileWritten && { 'while-written': true }),
@@ -93,8 +93,10 @@ export function toYaml(file: string): string {
     own.http === undefined || own.http === 'off'
       ? {}
       : { http: `${own.http.host.includes(':') ? `[${own.http.host}]` : own.http.host}:${own.http.port}` }
-  const head = [`# from ${file} by "syncline import"`, ...remarks.map((remark) => `# ${remark}`)].join('\n')
-  return `${head}\n${stringify({ sources, ...http })}`
+  const head = [`# from ${printable(file)} by "syncline import"`, ...remarks.map((remark) => `# ${remark}`)].join('\n')
+  // sersync listened at none of its hosts, so that several files name the same one: here it would be an error.
+  const served = 'http' in http ? `# http: ${http.http}\n` : ''
+  return `${head}\n${stringify({ sources })}${served}`
 }
 
 const utf8 = (bytes: string) => Buffer.from(bytes, 'latin1').toString()

@@ -10,7 +10,8 @@ const LOOK_MS = 1_000
  */
 export class FailureFile {
   readonly #timer: NodeJS.Timeout
-  #written = ''
+  /** Undefined until the first look: what an earlier run has left may be there. */
+  #written: string | undefined
   #complained = false
 
   constructor(

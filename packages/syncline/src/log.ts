@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import pino, { type Logger } from 'pino'
 import pretty from 'pino-pretty'
 import { ConfigError } from './errors.js'
@@ -32,13 +32,25 @@ export function openLog(options: LogOptions): Log {
           singleLine: true,
         })
   const logger = pino({ level: options.level, base: null }, stream)
-  return { logger, reopen: () => (options.file === undefined ? undefined : destination.reopen()) }
+  const reopen = () => {
+    if (options.file === undefined) return
+    try {
+      checkWritable(options.file)
+      destination.reopen()
+    } catch (error) {
+      logger.warn(`the log file stays as it is: ${(error as Error).message}`)
+    }
+  }
+  // A disk that is full, say: what cannot be logged is no reason to stop mirroring.
+  destination.on('error', () => undefined)
+  return { logger, reopen }
 }
 
 function checkWritable(file: string | undefined): void {
   if (file === undefined) return
   try {
-    closeSync(openSync(file, 'a', 0o600))
+    // Without waiting for whoever may read a FIFO.
+    closeSync(openSync(file, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK, 0o600))
   } catch (error) {
     throw new ConfigError(`--log-file=${file}: ${(error as Error).message}`)
   }

@@ -69,7 +69,7 @@ function program(run: (code: Promise<number>) => void): Command {
     .option('--no-delete', 'never delete anything at DEST')
     .addOption(
       new Option('--max-delete <n>', 'halt rather than delete more than n names at DEST within ten seconds').argParser(
-        (text: string) => parseNumber('--max-delete', text, 0, 1_000_000_000),
+        (text: string) => parseNumber('--max-delete=', text, 0, 1_000_000_000),
       ),
     )
     .option('--no-initial-sync', 'do not compare everything first; send only changes from now on')
@@ -80,12 +80,12 @@ function program(run: (code: Promise<number>) => void): Command {
     .addOption(
       new Option('--sessions <n>', 'connections kept ready for each DEST')
         .default(4)
-        .argParser((text: string) => parseNumber('--sessions', text, 1, 64)),
+        .argParser((text: string) => parseNumber('--sessions=', text, 1, 64)),
     )
     .addOption(
       new Option('--timeout <seconds>', 'give a connection up after so much silence')
         .default(60)
-        .argParser((text: string) => parseNumber('--timeout', text, 1, 86_400)),
+        .argParser((text: string) => parseNumber('--timeout=', text, 1, 86_400)),
     )
     .addOption(stateDir().default(defaultStateDir()))
     .addOption(

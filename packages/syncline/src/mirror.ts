@@ -1,5 +1,5 @@
 import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
-import { Filter, type FilterRule, printable, type RawPath, SourceTree } from '@syncline/rsync'
+import { type Expression, Filter, type FilterRule, printable, type RawPath, SourceTree } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import { ConfigError } from './errors.js'
 import { FailureFile } from './failure-file.js'
@@ -19,7 +19,7 @@ export interface MirrorOptions {
   targets: TargetOptions[]
   rules: readonly FilterRule[]
   /** sersync's: see Filter. */
-  expressions: readonly RegExp[]
+  expressions: readonly Expression[]
   /** Whether a change of attributes alone is sent when it happens. */
   attributes: boolean
   /** Whether a file that is written without a pause is sent now and then. */

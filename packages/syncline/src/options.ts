@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Credentials, type FilterRule, fromBytes, parseRule, parseRules, type RawPath } from '@syncline/rsync'
 import type { Config } from './config.js'
@@ -123,7 +123,7 @@ export function credentialsOf(destination: Destination, from: PasswordSource): C
 function passwordFrom({ file, env, credential }: PasswordSource): string | undefined {
   if (file !== undefined) return readPassword(file)
   if (env !== undefined) {
-    const password = process.env[env]
+    const password = Object.hasOwn(process.env, env) ? process.env[env] : undefined
     if (password === undefined) throw new ConfigError(`the environment has no ${env}; set it to the password`)
     return password
   }
@@ -135,6 +135,21 @@ function passwordFrom({ file, env, credential }: PasswordSource): string | undef
 }
 
 const PASSWORD_MAX = 4096
+const PASSWORD_FILE_MAX = 1 << 16
+const PATTERN_FILE_MAX = 16 << 20
+
+/** The content of a file that people write. Throws Error when it is no file, or longer than `max` bytes. */
+export function readSmallFile(file: string, max: number): Buffer {
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    const stats = fstatSync(fd)
+    if (!stats.isFile()) throw new Error('it is not a file')
+    if (stats.size > max) throw new Error(`it is ${stats.size} bytes long; at most ${max} are read`)
+    return readFileSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
 
 /** The first line of a file that nobody else can read. Throws ConfigError. */
 function readPassword(file: string): string {
@@ -156,7 +171,7 @@ function readPassword(file: string): string {
 function firstLine(file: string): string {
   let text: string
   try {
-    text = readFileSync(file, 'utf8')
+    text = readSmallFile(file, PASSWORD_FILE_MAX).toString('utf8')
   } catch (error) {
     throw new ConfigError(`password file ${file}: ${(error as Error).message}`)
   }
@@ -174,6 +189,7 @@ export function parseRate(text: string): number {
   const base = match[3]?.toLowerCase() === 'b' && match[2] !== '' ? 1000 : 1024
   const power = match[2] === '' ? (match[3] === undefined ? 1 : 0) : 'KMG'.indexOf(match[2].toUpperCase()) + 1
   const rate = Number(match[1]) * base ** power
+  if (rate > 2 ** 50) throw new ConfigError(`--bwlimit=${text}: at most 1024T bytes a second`)
   if (rate !== 0 && rate < 512) throw new ConfigError(`--bwlimit=${text}: at least 512 bytes a second`)
   return rate
 }
@@ -191,7 +207,7 @@ export function parseHttp(text: string): HttpAddress | 'off' {
 export function parseNumber(name: string, text: string, low: number, high: number): number {
   const number = Number(text)
   if (!/^\d+$/.test(text) || number < low || number > high)
-    throw new ConfigError(`${name}=${text}: a whole number from ${low} to ${high} is wanted`)
+    throw new ConfigError(`${name}${text}: a whole number from ${low} to ${high} is wanted`)
   return number
 }
 
@@ -205,7 +221,7 @@ export function patternRule(name: string, text: string, include: boolean): Filte
 
 export function patternFile(file: string): FilterRule[] {
   try {
-    return parseRules(readFileSync(file, 'latin1'), false)
+    return parseRules(readSmallFile(file, PATTERN_FILE_MAX).toString('latin1'), false)
   } catch (error) {
     throw new ConfigError(`--exclude-from=${file}: ${(error as Error).message}`)
   }

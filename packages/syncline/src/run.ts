@@ -1,6 +1,6 @@
-import { closeSync, openSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:http'
-import { printable, RemoteError } from '@syncline/rsync'
+import { printable, RemoteError, toBytes } from '@syncline/rsync'
 import type { Config } from './config.js'
 import { serveControl, serveHttp } from './control.js'
 import { detach, isDetached, reportStarted } from './detach.js'
@@ -10,7 +10,7 @@ import { Journal } from './journal.js'
 import { sdNotify } from './kernel.js'
 import { type LogOptions, openLog } from './log.js'
 import { Mirror, type MirrorOptions } from './mirror.js'
-import { type CommandOptions, type HttpAddress, processOptions } from './options.js'
+import { type CommandOptions, type HttpAddress, processOptions, readSmallFile } from './options.js'
 import { openState } from './state.js'
 import type { Target } from './target.js'
 
@@ -27,7 +27,8 @@ export interface ProcessOptions {
 
 /** What a configuration says, with what the command line says beside it. */
 export async function runConfig(config: Config, options: CommandOptions, given: ReadonlySet<string>): Promise<number> {
-  for (const remark of config.remarks) console.error(`syncline: ${config.file}: ${remark}`)
+  // In the background they have been said by whoever started it.
+  for (const remark of isDetached() ? [] : config.remarks) console.error(`syncline: ${config.file}: ${remark}`)
   if (options.detach && !isDetached()) return detach(process.argv.slice(1))
   return runMirrors(config.mirrors, processOptions(options, config.process, given))
 }
@@ -79,7 +80,7 @@ export async function runMirrors(list: readonly MirrorOptions[], options: Proces
   } finally {
     for (const server of servers) server.close()
     await Promise.all(mirrors.map((mirror) => mirror.stop()))
-    if (wrotePid) rmSync(options.pidFile!, { force: true })
+    if (wrotePid && readPid(options.pidFile!) === process.pid) rmSync(options.pidFile!, { force: true })
   }
 
   function announce(of: MirrorOptions, { name }: Target): void {
@@ -109,7 +110,11 @@ function stateOutside(source: string, stateDir: string): void {
   const state = Buffer.from(above(stateDir.startsWith('/') ? stateDir : `${process.cwd()}/${stateDir}`)).toString(
     'latin1',
   )
-  if (`${state}/`.startsWith(source === '/' ? '//' : `${source}/`))
+  const real = Buffer.from(above(toBytes(source).toString())).toString('latin1')
+  if (
+    `${state}/`.startsWith(real === '/' ? '//' : `${real}/`) ||
+    `${state}/`.startsWith(source === '/' ? '//' : `${source}/`)
+  )
     throw new ConfigError(`the state directory ${stateDir} is below SRC; choose another with --state-dir`)
 }
 
@@ -145,8 +150,21 @@ function onSignals(end: (code: number) => void, reload: () => void): void {
   process.on('SIGHUP', reload)
 }
 
+/** The number in a pid file, or undefined where there is no such file or something else in it. */
+function readPid(file: string): number | undefined {
+  try {
+    const text = readSmallFile(file, 64).toString('latin1').trim()
+    return /^\d{1,10}$/.test(text) ? Number(text) : undefined
+  } catch {
+    return undefined
+  }
+}
+
 function writePidFile(file: string): void {
   try {
+    // Whatever else is called so is not ours to overwrite.
+    if (existsSync(file) && statSync(file).size > 0 && readPid(file) === undefined)
+      throw new Error('it is there and holds no process id; name another, or remove it')
     writeFileSync(file, `${process.pid}\n`)
   } catch (error) {
     throw new ConfigError(`--pid-file=${file}: ${(error as Error).message}`)

@@ -14,7 +14,8 @@ export function parseSchedule(text: string): Schedule {
   if (/^every\b/.test(text))
     throw new Error(`"${text}": write "every" and a number with s, m, h or d, such as "every 10h"`)
   try {
-    new Cron(text, { paused: true }).stop()
+    if (!/^\S+(\s+\S+){4,5}$/.test(text.trim())) throw new Error('it has five or six fields')
+    if (new Cron(text, { paused: true }).nextRun() === null) throw new Error('it never comes')
   } catch (error) {
     const why = (error as Error).message.replace(/^CronPattern: /, '')
     throw new Error(`"${text}" is no cron expression (${why}); write "every 10h", or five fields such as "0 3 * * *"`)

@@ -1,9 +1,10 @@
-import type { FilterRule } from '@syncline/rsync'
+import type { Expression, FilterRule } from '@syncline/rsync'
 import { DOMParser, type Element, MIME_TYPE } from '@xmldom/xmldom'
+import { RE2JS } from 're2js'
 import type { Config } from './config.js'
 import { type Destination, parseDestination } from './destination.js'
 import { ConfigError } from './errors.js'
-import { credentialsOf, parseRate, patternFile, patternRule, resolveSource } from './options.js'
+import { credentialsOf, parseNumber, parseRate, patternFile, patternRule, resolveSource } from './options.js'
 import { everySchedule, type Schedule } from './schedule.js'
 
 const TIMEOUT_S = 60
@@ -54,6 +55,34 @@ const SWITCH_DEFAULTS: Record<Switch, boolean> = {
   modify: false,
 }
 
+type Known = { [name: string]: Known }
+
+const FILTER: Known = { exclude: {}, include: {} }
+/** Which element may stand in which. */
+const ELEMENTS: Known = {
+  host: {},
+  debug: {},
+  fileSystem: {},
+  filter: FILTER,
+  inotify: Object.fromEntries(SWITCHES.map((name) => [name, {}])),
+  sersync: {
+    localpath: { remote: {} },
+    rsync: { commonParams: {}, auth: {}, userDefinedPort: {}, timeout: {}, ssh: {} },
+    failLog: {},
+    crontab: { crontabfilter: FILTER },
+    plugin: {},
+  },
+  plugin: {
+    param: {},
+    filter: FILTER,
+    localpath: { deshost: {}, cdninfo: {}, sendurl: {}, regexurl: {} },
+    deshost: {},
+    cdninfo: {},
+    sendurl: {},
+    regexurl: {},
+  },
+}
+
 interface Locator {
   lineNumber?: number
   columnNumber?: number
@@ -75,6 +104,7 @@ class Reader {
 
   read(text: string): Config {
     const head = this.#parse(text)
+    this.#checkNames(head, ELEMENTS)
     const sersync = this.#one(head, 'sersync')
     const local = this.#one(sersync, 'localpath')
     const rsync = this.#optional(sersync, 'rsync')
@@ -105,6 +135,7 @@ class Reader {
       }
     })
     if (targets.length === 0) throw this.#error(local, 'it has no <remote ip="..." name="..."/>; name at least one')
+    this.#remark('with syncline -c everything is compared at the start; sersync2 does so only with -r')
     this.#remark(
       'names that begin with "." or end with "~", and 4913, are mirrored like any other; sersync left them out',
     )
@@ -123,6 +154,7 @@ class Reader {
           failureFile: this.#failLog(sersync),
         },
       ],
+      sersync: true,
       process: { http: this.#host(head), httpOptional: true },
       remarks: this.#remarks,
     }
@@ -133,7 +165,8 @@ class Reader {
     let fault: string | undefined
     const onError = (level: string, message: string, context: { locator?: Locator }) => {
       const { lineNumber = 1, columnNumber = 1 } = context.locator ?? {}
-      if (level !== 'warning') fault ??= `${lineNumber}:${columnNumber}: ${message}`
+      // A warning is such as an attribute without quotes: nobody knows what it then means.
+      if (level !== '') fault ??= `${lineNumber}:${columnNumber}: ${message}`
     }
     try {
       const xml = text.replace(/^\ufeff/, '').trimStart()
@@ -147,6 +180,21 @@ class Reader {
         `${this.file}:1:1: its outermost element must be <head version="2.5">, as in sersync's confxml.xml`,
       )
     return root
+  }
+
+  /** A name that is written wrong would otherwise be a setting that is not made. */
+  #checkNames(parent: Element, known: Known): void {
+    for (let node = parent.firstChild; node !== null; node = node.nextSibling) {
+      if (node.nodeType !== 1) continue
+      const element = node as Element
+      const inner = Object.hasOwn(known, element.tagName) ? known[element.tagName] : undefined
+      if (inner === undefined)
+        throw this.#error(
+          element,
+          `there is no such element in <${parent.tagName}>; known are ${Object.keys(known).join(', ')}`,
+        )
+      this.#checkNames(element, inner)
+    }
   }
 
   #refuseWhatIsNotThere(sersync: Element, rsync: Element | undefined): void {
@@ -203,7 +251,7 @@ class Reader {
       else if (word.startsWith('-')) for (const letter of word.slice(1)) this.#letter(common, letter, missing, params)
       else throw this.#error(common, `params: "${word}" is no rsync option; remove it`)
     }
-    if (missing.size > 0 && words.length === 0 && missing.size < 7)
+    if (missing.size > 0)
       throw this.#error(
         common,
         `params: Syncline preserves all that -a does; write -a instead (missing: ${[...missing].join('')})`,
@@ -252,9 +300,7 @@ class Reader {
           params.rate = parseRate(value())
           return
         case 'timeout':
-          params.timeoutS = Number(value())
-          if (!Number.isInteger(params.timeoutS) || params.timeoutS < 1)
-            throw new Error('--timeout wants a number of seconds')
+          params.timeoutS = parseNumber('--timeout=', value(), 1, 86_400)
           return
         case 'exclude':
           params.rules.push(patternRule('--exclude=', unquoted(value()), false))
@@ -272,12 +318,12 @@ class Reader {
   }
 
   /** Several forms of one name: see Filter. */
-  #expressions(head: Element): RegExp[] {
+  #expressions(head: Element): Expression[] {
     const filter = this.#started(head, 'filter')
     return filter === undefined ? [] : this.#children(filter, 'exclude').map((one) => this.#expression(one))
   }
 
-  #expression(element: Element): RegExp {
+  #expression(element: Element): Expression {
     const text = this.#attribute(element, 'expression')
     return this.#at(element, () => expressionOf(text))
   }
@@ -391,13 +437,17 @@ class Reader {
   }
 }
 
-/** A Perl regular expression that must match the whole of a path, as bytes. Throws Error. */
-export function expressionOf(text: string): RegExp {
+/**
+ * A regular expression that must match the whole of a path, as bytes. Throws Error. It is matched in linear time: whoever
+ * may make a file must not be able to stop the mirror with its name. That leaves out back references and look-around.
+ */
+export function expressionOf(text: string): Expression {
   try {
-    return new RegExp(`^(?:${Buffer.from(text).toString('latin1')})$`, 's')
+    const compiled = RE2JS.compile(Buffer.from(text).toString('latin1'), RE2JS.DOTALL)
+    return { source: text, matches: (path) => compiled.matches(path) }
   } catch (error) {
     throw new Error(
-      `"${text}" is no regular expression (${(error as Error).message.split(': ').at(-1)}); "*" alone repeats, ".*" is anything`,
+      `"${text}" is no regular expression that is supported (${(error as Error).message.replace('error parsing regexp: ', '')}); "*" alone repeats, ".*" is anything`,
     )
   }
 }
