@@ -1,6 +1,7 @@
 import { chmodSync, linkSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { Daemon } from '../support/daemon.js'
+import { sleep } from '../support/eventually.js'
 import { makeSmall } from '../support/sample.js'
 import { type Stage, staged } from '../support/stage.js'
 import { Syncline } from '../support/syncline.js'
@@ -74,6 +75,51 @@ test(
     (source) => writeFileSync(`${source}/d/other`, 'written through the other name'),
     (source) => renameSync(`${source}/d`, `${source}/../moved-out`),
   ),
+)
+
+test(
+  'a write through a name that is renamed, then removed at once, reaches the other name',
+  whileTheTargetStands(twoNames, (source) => {
+    renameSync(`${source}/d/other`, `${source}/d/renamed`)
+    writeFileSync(`${source}/d/renamed`, 'written through the new name')
+    rmSync(`${source}/d/renamed`)
+  }),
+)
+
+test(
+  'a write through a name that another file is moved over while a batch looks reaches the other name',
+  staged(async (stage: Stage) => {
+    const source = stage.dir('source')
+    for (let i = 0; i < 150; i++) {
+      writeFileSync(`${source}/kept-${i}`, 'as it was')
+      linkSync(`${source}/kept-${i}`, `${source}/other-${i}`)
+      writeFileSync(`${source}/new-${i}`, 'a new file')
+    }
+    const daemon = await Daemon.start(stage, { modules: { m: stage.path('module') } })
+    const syncline = await Syncline.start(stage, source, daemon.url('m'))
+    for (let i = 0; i < 150; i++) {
+      writeFileSync(`${source}/other-${i}`, 'written through the other name')
+      await sleep((i % 5) / 2)
+      renameSync(`${source}/new-${i}`, `${source}/other-${i}`)
+      await sleep(2)
+    }
+    await syncline.equal(source, stage.path('module'))
+  }),
+)
+
+test(
+  'a file with thousands of names is no reason to stand still, nor is a rename of their directory',
+  staged(async (stage: Stage) => {
+    const source = stage.dir('source')
+    mkdirSync(`${source}/d`)
+    writeFileSync(`${source}/kept`, 'kept')
+    const daemon = await Daemon.start(stage, { modules: { m: stage.path('module') } })
+    const syncline = await Syncline.start(stage, source, daemon.url('m'))
+    for (let i = 0; i < 4000; i++) linkSync(`${source}/kept`, `${source}/d/${i}`)
+    await syncline.equal(source, stage.path('module'))
+    renameSync(`${source}/d`, `${source}/e`)
+    await syncline.equal(source, stage.path('module'))
+  }),
 )
 
 test(

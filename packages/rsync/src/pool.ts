@@ -59,9 +59,14 @@ export class SessionPool {
     })
   }
 
-  /** A ready session, unless it is the last one: that is kept for the next change. */
-  spare(): Session | undefined {
-    return this.#idle.length > 1 ? this.#takeReady() : undefined
+  /**
+   * A ready session, unless it is the last one: that is kept for the next change. None that was opened before `sinceMs`:
+   * a daemon enters the module's directory at login, and an older session may stand in one that was replaced since.
+   */
+  spare(sinceMs: number): Session | undefined {
+    const places = this.size - this.#busy.size
+    if (this.#idle.length < 2 || places < 1 || this.#idle[0].session.openedMs < sinceMs) return undefined
+    return this.#takeReady()
   }
 
   /** A session of another kind, made by `open` at once; ready ones make room for it where the daemon wants that. */

@@ -76,17 +76,20 @@ class Sender {
   readonly #decodeNdx = (c: Cursor) => this.#input.decode(c)
   readonly #decodeRequest = (c: Cursor) => decodeRequest(c, this.options)
   readonly #sentAhead = new Set<number>()
+  #ahead: boolean
 
   constructor(
     readonly channel: Channel,
     readonly source: SourceTree,
     readonly entries: readonly FileEntry[],
     readonly options: SenderOptions,
-  ) {}
+  ) {
+    this.#ahead = options.ahead
+  }
 
   async run(): Promise<void> {
     const { channel } = this
-    if (this.options.ahead) await this.#sendAhead()
+    if (this.#ahead) await this.#sendAhead()
     for (let phase = 0; phase <= LAST_PHASE; ) {
       const ndx = channel.tryReceive(this.#decodeNdx) ?? (await channel.receive('file index', this.#decodeNdx))
       if (ndx === NDX_DONE) {
@@ -132,9 +135,14 @@ class Sender {
   async #sendAhead(): Promise<void> {
     for (const [ndx, { mode }] of this.entries.entries()) {
       if (!isRegular(mode)) continue
+      const { sent, failed, changed, deferred } = this.report
+      const lengths = [failed, changed, deferred].map((list) => list.length)
       await this.#answer(ndx, { iflags: ITEM.TRANSFER, basisType: -1, xname: null, head: NO_BLOCKS.head }, NO_BLOCKS)
-      this.#sentAhead.add(ndx)
+      if (this.report.sent > sent) this.#sentAhead.add(ndx)
+      // What could not be sent ahead is asked for, and answered then.
+      else for (const [i, list] of [failed, changed, deferred].entries()) list.length = lengths[i]
     }
+    this.#ahead = false
   }
 
   /** Returns a promise only when the caller has to wait. */
@@ -169,7 +177,9 @@ class Sender {
       length = readAtLeast(fd, entry.size)
       after = statAt(fd, '')
     } catch (error) {
-      report.failed.push(new FileError(entry.path, (error as Error).message, false, { cause: error }))
+      // What else has taken the name may not be readable so: a directory, a FIFO.
+      if (!isOfEntry(statAt(fd, ''), entry)) report.changed.push(entry.path)
+      else report.failed.push(new FileError(entry.path, (error as Error).message, false, { cause: error }))
       this.#noSend(ndx)
       return undefined
     } finally {
@@ -226,6 +236,7 @@ class Sender {
 
   /** Tells the receiver that nothing will come for this one. */
   #noSend(ndx: number): void {
+    if (this.#ahead) return
     const payload = Buffer.alloc(4)
     payload.writeInt32LE(ndx)
     this.channel.sendMessage(MSG.NO_SEND, payload)

@@ -14,6 +14,8 @@ const SLICE_MS = 8
 
 interface Group {
   paths: Set<RawPath>
+  /** Names that a look has found with a single link: perhaps this file still, whose other name went a moment ago. */
+  single: Set<RawPath>
   /** The link count when one of the names was last looked at, less the names that left since. */
   nlink: number
   /** The link count and the names found when the whole tree was searched: while both hold, the others are outside. */
@@ -24,8 +26,8 @@ interface Group {
 /** A name that is no longer the file that it was. */
 export interface Departure {
   path: RawPath
-  /** The other names of that file; null when not all are known. */
-  others: RawPath[] | null
+  /** The other names of that file; null when not all are known. To be asked at once. */
+  others: () => RawPath[] | null
 }
 
 /**
@@ -41,48 +43,56 @@ export class LinkIndex {
   constructor(
     readonly source: SourceTree,
     readonly filter: Filter,
+    /** Told of every name that leaves a group, whoever finds it out: an event, or a look that was quicker. */
+    readonly onDeparture: (departure: Departure) => void = () => undefined,
   ) {}
 
   /** Remembers what a look has met. */
   note({ path, linkGroup, nlink }: FileEntry): void {
-    if (linkGroup === '') this.#remove(path)
-    else this.#add(path, linkGroup).nlink = nlink
+    if (linkGroup === '') {
+      const group = this.#groups.get(this.#groupAt.get(path) ?? '')
+      group?.single.add(path)
+      this.#depart(path)
+    } else this.#add(path, linkGroup).nlink = nlink
   }
 
-  /** Looks at a name that was created, deleted or moved, and tells when it is not the file any more that it was. */
-  follow(path: RawPath): Departure | null {
+  /** Looks at a name that was created or deleted, or moved away. */
+  follow(path: RawPath): void {
     const found = this.#look(path)
-    const before = this.#groupAt.get(path)
-    const departure = before === undefined || before === found?.linkGroup ? null : this.#depart(path, before)
-    if (found !== null) this.note(found)
-    return departure
+    if (found === null) this.#depart(path)
+    else this.note(found)
+  }
+
+  /** A file was moved; where it is now it may be gone again, and is that file until an event says so. */
+  followMove(from: RawPath, to: RawPath): void {
+    const linkGroup = this.#groupAt.get(from)
+    if (linkGroup !== undefined) this.#add(to, linkGroup).nlink++
+    this.#depart(from)
   }
 
   /** A directory left the tree, or, with `to`, is found there now. */
-  followDirectory(from: RawPath, to?: RawPath): Departure[] {
-    return this.#namesBelow(from).map((path) => {
-      const linkGroup = this.#groupAt.get(path)!
-      if (to !== undefined) this.#add(`${to}${path.slice(from.length)}` as RawPath, linkGroup).nlink++
-      return this.#depart(path, linkGroup)
-    })
+  followDirectory(from: RawPath, to?: RawPath): void {
+    for (const path of this.#namesBelow(from)) {
+      if (to === undefined) this.#depart(path)
+      else this.followMove(path, `${to}${path.slice(from.length)}` as RawPath)
+    }
   }
 
   /** All names of the files in `found`, with what was found; searches the tree when some are not known. */
   async siblings(found: readonly FileEntry[]): Promise<FileEntry[]> {
-    const incomplete = found.filter((entry) => !this.#isComplete(entry.linkGroup))
+    const groups = [...new Set(found.map((entry) => entry.linkGroup))]
+    const incomplete = groups.filter((linkGroup) => !this.#isComplete(linkGroup))
     if (incomplete.length > 0) {
       await this.#search()
-      for (const entry of incomplete) {
-        const foundThen = this.#verify(entry.linkGroup).length
-        const group = this.#groups.get(entry.linkGroup) // gone when all its names went meanwhile
+      for (const linkGroup of incomplete) {
+        const foundThen = this.#verify(linkGroup).length
+        const group = this.#groups.get(linkGroup) // gone when all its names went meanwhile
         if (group === undefined) continue
         group.searchedFor = group.nlink
         group.foundThen = foundThen
       }
     }
-    const seen = new Map<RawPath, FileEntry>()
-    for (const entry of found) for (const one of this.#verify(entry.linkGroup)) seen.set(one.path, one)
-    return [...seen.values()]
+    return groups.flatMap((linkGroup) => this.#verify(linkGroup))
   }
 
   /** At a time when nobody else is looking. */
@@ -104,43 +114,34 @@ export class LinkIndex {
   }
 
   #isComplete(linkGroup: string): boolean {
-    const known = this.#verify(linkGroup).length
+    this.#verify(linkGroup)
     const group = this.#groups.get(linkGroup)
-    return (
-      group === undefined || known >= group.nlink || (group.searchedFor === group.nlink && group.foundThen === known)
-    )
+    return group === undefined || knowsAll(group)
   }
 
   /** The names that still are this file; the others are forgotten. */
   #verify(linkGroup: string): FileEntry[] {
     const valid: FileEntry[] = []
-    for (const path of this.#groups.get(linkGroup)?.paths ?? []) {
+    for (const path of [...(this.#groups.get(linkGroup)?.paths ?? [])]) {
       const one = this.source.look(path)
-      if (one === null) this.#remove(path)
-      else this.note(one)
       if (one?.linkGroup === linkGroup) valid.push(one)
+      else if (one === null) this.#depart(path)
+      else this.note(one)
     }
+    for (const one of valid) this.note(one) // after the departures, for its link count is of now
     return valid
-  }
-
-  #depart(path: RawPath, linkGroup: string): Departure {
-    const group = this.#groups.get(linkGroup)!
-    const known = group.paths.size
-    const complete = known >= group.nlink || (group.searchedFor === group.nlink && group.foundThen === known)
-    group.nlink--
-    this.#remove(path)
-    return { path, others: complete ? [...group.paths] : null }
   }
 
   #add(path: RawPath, linkGroup: string): Group {
     let group = this.#groups.get(linkGroup)
     if (group === undefined) {
-      group = { paths: new Set(), nlink: 0, searchedFor: 0, foundThen: 0 }
+      group = { paths: new Set(), single: new Set(), nlink: 0, searchedFor: 0, foundThen: 0 }
       this.#groups.set(linkGroup, group)
     }
     if (group.paths.has(path)) return group
-    this.#remove(path)
+    this.#depart(path)
     group.paths.add(path)
+    group.single.delete(path)
     this.#groupAt.set(path, linkGroup)
     for (let name = path; name !== ''; name = parent(name)) {
       const within = this.#within.get(parent(name))
@@ -153,10 +154,12 @@ export class LinkIndex {
     return group
   }
 
-  #remove(path: RawPath): void {
+  #depart(path: RawPath): void {
     const linkGroup = this.#groupAt.get(path)
     if (linkGroup === undefined) return
     const group = this.#groups.get(linkGroup)!
+    const complete = knowsAll(group)
+    group.nlink--
     group.paths.delete(path)
     if (group.paths.size === 0) this.#groups.delete(linkGroup)
     this.#groupAt.delete(path)
@@ -165,6 +168,9 @@ export class LinkIndex {
       within.delete(name)
       if (within.size === 0) this.#within.delete(parent(name))
     }
+    // Only who asks has the names copied: a file may have tens of thousands.
+    const others = () => [...group.paths, ...group.single].filter((other) => other !== path)
+    this.onDeparture({ path, others: () => (complete ? others() : null) })
   }
 
   #namesBelow(dir: RawPath): RawPath[] {
@@ -201,3 +207,6 @@ export class LinkIndex {
     }
   }
 }
+
+const knowsAll = ({ paths, nlink, searchedFor, foundThen }: Group) =>
+  paths.size >= nlink || (searchedFor === nlink && foundThen === paths.size)

@@ -5,7 +5,7 @@ import { ConfigError } from './errors.js'
 import { FailureFile } from './failure-file.js'
 import { RootGuard } from './guard.js'
 import type { Journal } from './journal.js'
-import { type Departure, LinkIndex } from './links.js'
+import { LinkIndex } from './links.js'
 import { type Schedule, Timetable } from './schedule.js'
 import { Target, type TargetContext, type TargetOptions, type TargetStatus } from './target.js'
 
@@ -67,7 +67,10 @@ export class Mirror {
     this.#source = new SourceTree(options.source)
     this.#filter = new Filter(options.rules, options.expressions)
     this.#guard = guardOf(this.#source, this.#filter)
-    this.#links = new LinkIndex(this.#source, this.#filter)
+    this.#links = new LinkIndex(this.#source, this.#filter, (departure) => {
+      // What is owed for a name that has left is owed for the other names of its file.
+      for (const target of this.targets) target.departed(departure)
+    })
     const context: TargetContext = {
       source: this.#source,
       filter: this.#filter,
@@ -145,7 +148,8 @@ export class Mirror {
   #mark(hints: readonly Hint[]): void {
     const movedTo = new Map<WatchedPath, WatchedPath>()
     for (const hint of hints) {
-      if (hint.kind === 'tree' && hint.movedFrom !== undefined) movedTo.set(hint.movedFrom, hint.path)
+      if ((hint.kind === 'tree' || hint.kind === 'entry') && hint.movedFrom !== undefined)
+        movedTo.set(hint.movedFrom, hint.path)
     }
     for (const hint of hints) {
       this.#followLinks(hint, movedTo)
@@ -175,19 +179,14 @@ export class Mirror {
     }
   }
 
-  /** What is owed for a name that has left is owed for the other names of its file. */
+  /** Keeps the index of hard links up with the tree, before what the hint says is marked. */
   #followLinks(hint: Hint, movedTo: ReadonlyMap<WatchedPath, WatchedPath>): void {
     if (hint.kind !== 'entry' || hint.attribOnly === true || hint.closed === true) return
     const path = raw(hint.path)
-    let departures: Departure[] = []
-    if (hint.isDir) {
-      const to = movedTo.get(hint.path)
-      departures = this.#links.followDirectory(path, to === undefined ? undefined : raw(to))
-    } else {
-      const departure = this.#links.follow(path)
-      if (departure !== null) departures = [departure]
-    }
-    for (const departure of departures) for (const target of this.targets) target.departed(departure)
+    const to = movedTo.get(hint.path)
+    if (hint.isDir) this.#links.followDirectory(path, to === undefined ? undefined : raw(to))
+    else if (to !== undefined) this.#links.followMove(path, raw(to))
+    else if (hint.movedFrom === undefined) this.#links.follow(path)
   }
 
   #markAll(notice: Parameters<Target['mark']>[0]): void {

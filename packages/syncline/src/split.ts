@@ -28,12 +28,16 @@ export async function transferSplit(session: Session, options: SplitOptions): Pr
   if (halves.size === 0) return session.transfer(options)
   const givenAway = new Set<RawPath>()
   const helpers: Promise<TransferReport>[] = []
+  let busy = false
   const help = (dir: RawPath, files: readonly FileEntry[]) => {
-    const spare = options.spare()
+    const spare = busy ? undefined : options.spare()
     if (spare === undefined) return
+    busy = true
     for (const { path } of files) givenAway.add(path)
     const entries = [...directoriesDownTo(dir, options.entries), ...files]
-    const helper = spare.transfer({ ...options, entries, ioError: true })
+    const helper = spare.transfer({ ...options, entries, ioError: true }).finally(() => {
+      busy = false
+    })
     helper.catch(() => undefined) // heard below, when the list itself is done
     helpers.push(helper)
   }

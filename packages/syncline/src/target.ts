@@ -201,8 +201,9 @@ export class Target {
   departed({ path, others }: Departure): void {
     const owed = this.#dirty.get(path) ?? this.#flying.get(path)
     if (owed === undefined) return
-    if (others === null) this.mark({ path: ROOT, scope: 'tree', quick: true })
-    else for (const other of others) this.mark({ path: other, content: owed.content })
+    const names = others()
+    if (names === null) this.mark({ path: ROOT, scope: 'tree', quick: true })
+    else for (const other of names) this.mark({ path: other, content: owed.content })
   }
 
   /** Stops everything that could harm until `resume`. */
@@ -461,7 +462,7 @@ export class Target {
         defer: (entry) => deferLarge && entry.size >= LARGE_BYTES,
         ahead,
         signal: this.#abort.signal,
-        spare: () => this.#pool.spare(),
+        spare: () => this.#pool.spare(session.openedMs),
       })
       if (batch.entries.length >= MUCH_WORK) releaseSoon()
       this.#sent += report.sent
