@@ -110,7 +110,7 @@ export async function measure(
       Boolean,
     )
   })
-  await sleep(500)
+  await sleep(1_100) // rsync -a takes a file of the same size and second for the same one
   const written: { name: string; serial: number; atNs: bigint }[] = []
   const beganMs = performance.now()
   for (let i = 0; i < count; i++) {
