@@ -10,12 +10,13 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
 import { test } from 'node:test'
 import { Daemon } from '../support/daemon.js'
-import { until } from '../support/eventually.js'
+import { sleep, until } from '../support/eventually.js'
 import { freeze } from '../support/mount.js'
 import { makeSmall } from '../support/sample.js'
 import { confxml, scene } from '../support/sersync.js'
@@ -415,5 +416,23 @@ test(
     assert.equal(code, 1)
     assert.match(stderr, /holds no process id/)
     assert.ok(readFileSync(config, 'utf8').includes('sources'))
+  }),
+)
+
+test(
+  'update: what is newer at the target stays, also when a change arrives alone',
+  scene(async ({ stage, source, module, daemon }) => {
+    const config = stage.path('syncline.yaml')
+    writeFileSync(config, `sources: [{path: ${source}, targets: [{to: '${daemon.url('m')}', update: true}]}]`)
+    const syncline = await Syncline.startFrom(stage, config, ['m'])
+    await syncline.equal(source, module)
+    writeFileSync(`${module}/one`, 'newer at the target')
+    utimesSync(`${module}/one`, 2_000_000_000, 2_000_000_000)
+    writeFileSync(`${source}/one`, 'changed at the source')
+    await sleep(200) // alone, so that it could go ahead of its request
+    writeFileSync(`${source}/after`, 'x')
+    await until('the next one arrives', () => existsSync(`${module}/after`))
+    await syncline.reaches('nothing is owed', ({ owed }) => owed === 0)
+    assert.equal(readFileSync(`${module}/one`, 'utf8'), 'newer at the target')
   }),
 )

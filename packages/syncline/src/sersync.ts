@@ -163,10 +163,10 @@ class Reader {
   #parse(text: string): Element {
     let root: Element | null = null
     let fault: string | undefined
-    const onError = (level: string, message: string, context: { locator?: Locator }) => {
+    // Of any level: a warning is such as an attribute without quotes, and nobody knows what it then means.
+    const onError = (_level: string, message: string, context: { locator?: Locator }) => {
       const { lineNumber = 1, columnNumber = 1 } = context.locator ?? {}
-      // A warning is such as an attribute without quotes: nobody knows what it then means.
-      if (level !== '') fault ??= `${lineNumber}:${columnNumber}: ${message}`
+      fault ??= `${lineNumber}:${columnNumber}: ${message}`
     }
     try {
       const xml = text.replace(/^\ufeff/, '').trimStart()

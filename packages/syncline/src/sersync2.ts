@@ -8,6 +8,15 @@ import { parseNumber } from './options.js'
 import { runConfig } from './run.js'
 import { defaultStateDir } from './state.js'
 
+interface Flags {
+  r?: boolean
+  d?: boolean
+  n?: number
+  o: string
+  m?: string
+  stateDir: string
+}
+
 /** sersync's command line: the same letters, combined in any way, for the same confxml.xml. */
 function program(run: (code: Promise<number>) => void): Command {
   return new Command('sersync2')
@@ -26,19 +35,10 @@ function program(run: (code: Promise<number>) => void): Command {
       new Option('--state-dir <dir>', 'where journals and control sockets are kept').default(defaultStateDir()),
     )
     .allowExcessArguments(false)
-    .action((options: { r?: boolean; d?: boolean; n?: number; o: string; m?: string; stateDir: string }) => {
-      run(start(options))
-    })
+    .action((flags: Flags) => run(start(flags)))
 }
 
-async function start(options: {
-  r?: boolean
-  d?: boolean
-  n?: number
-  o: string
-  m?: string
-  stateDir: string
-}): Promise<number> {
+async function start(options: Flags): Promise<number> {
   if (options.m !== undefined) throw new ConfigError(`-m ${options.m}: plugins are not supported yet`)
   const config = read(options.o)
   for (const mirror of config.mirrors) {

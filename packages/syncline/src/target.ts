@@ -402,11 +402,10 @@ export class Target {
       guard.enter()
       try {
         const deletion = this.#deletionIn(session)
-        // A scan may take longer than the daemon waits.
+        // A scan, and asking what would be deleted, may take longer than the daemon waits.
         keepAlive = setInterval(() => session.keepAlive(), session.keepAliveMs)
         const largeBytes = lane.kind === 'small' ? LARGE_BYTES : Number.POSITIVE_INFINITY
         const batch = await buildBatch(marks, { source, filter, links, deletion, largeBytes })
-        clearInterval(keepAlive)
         lane.batch = batch
         if (batch.entries.some((entry) => entry.path !== '' && entry.mode !== 0)) this.#emptyAllowed = false
         for (const path of batch.large) this.mark({ path, large: true })
@@ -414,6 +413,7 @@ export class Target {
         if (this.options.delete && deletesAtTop(batch)) await this.#checkFilled(batch)
         if (deletion !== 'none') await this.#checkLimit(batch)
         if (this.#state === 'halted') throw new HaltError(this.#reason ?? 'halted')
+        clearInterval(keepAlive)
         used = true
         const coarse = quick && !session.comparesNanoseconds
         const report = await this.#transfer(
@@ -447,8 +447,10 @@ export class Target {
   #mayGoAhead(marks: readonly Mark[], batch: Batch): boolean {
     const nothingElse = marks.length === 1 && this.#dirty.size === 0 && this.#flying.size === 1
     if (!nothingElse || !marks[0].plain || marks[0].attempts > 0) return false
-    if (!this.#announced || !this.#fullySynced || !this.options.delete || this.context.filter.rules.length > 0)
-      return false
+    // With a filter the target may hold what we do not know of, and with -u it is the receiver that decides.
+    const { rules, expressions } = this.context.filter
+    if (rules.length > 0 || expressions.length > 0 || this.options.update) return false
+    if (!this.#announced || !this.#fullySynced || !this.options.delete) return false
     const files = batch.entries.filter((entry) => !isDirectory(entry.mode))
     return files.length === 1 && isRegular(files[0].mode) && files[0].size <= AHEAD_BYTES && files[0].linkGroup === ''
   }
