@@ -5,7 +5,8 @@ export type Hint =
   /**
    * This name was created complete (a symbolic link, a further hard link, a device, a fifo, a socket), deleted, closed after
    * writing, moved here or away, or, with `attribOnly`, only its attributes changed. `movedFrom` on the MOVED_TO side of
-   * a move pair inside the tree. `closed`: all that happened is that it was closed after writing. For a directory: it left, or its attributes changed; arrivals are 'tree'.
+   * a move pair inside the tree. `closed`: all that happened is that it was closed after writing. For a directory: it left,
+   * its attributes changed, or it was moved here from `movedFrom`; a 'tree' follows every arrival as soon as it is watched.
    */
   | { kind: 'entry'; path: RawPath; isDir: boolean; movedFrom?: RawPath; attribOnly?: true; closed?: true }
   /** A file was created or modified and not closed yet. Not every way to make a file ends in a close: see the README. */

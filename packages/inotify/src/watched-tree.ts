@@ -206,6 +206,7 @@ export class WatchedTree implements ScanTree {
   #interpretDirectory(parent: WatchNode, path: RawPath, movedFrom: RawPath | undefined, event: InotifyEvent): void {
     const { mask, name } = event
     if (mask & (IN.CREATE | IN.MOVED_TO)) {
+      if (movedFrom !== undefined) this.#hints.push({ kind: 'entry', path, isDir: true, movedFrom })
       this.#scan({ parent, name, movedFrom, why: 'arrived' })
       return
     }

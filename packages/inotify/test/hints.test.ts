@@ -75,6 +75,7 @@ test('a directory that moves inside the tree: its old name, then a tree, then ch
   const { heard, hints, watcher, settled } = await watching(t, root)
   fs.renameSync(join(root, 'a'), join(root, 'z'))
   await heard({ kind: 'entry', path: 'a', isDir: true })
+  await heard({ kind: 'entry', path: 'z', isDir: true, movedFrom: 'a' })
   await heard({ kind: 'tree', path: 'z', movedFrom: 'a' })
   hints.length = 0
   fs.writeFileSync(join(root, 'z', 'b', 'c', 'f'), '')

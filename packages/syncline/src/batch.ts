@@ -30,6 +30,12 @@ export interface Batch {
   levels: Set<RawPath>
   /** Files that are too large to go along with others; they are not listed. */
   large: RawPath[]
+  /** Found gone, and not to be deleted yet; they are not listed. */
+  held: Mark[]
+  /** Missing names whose content has another name at the target. */
+  moved: Set<RawPath>
+  /** The whole tree is listed. */
+  whole: boolean
 }
 
 export interface BatchOptions {
@@ -40,6 +46,8 @@ export interface BatchOptions {
   deletion: 'none' | 'by-name' | 'by-listing'
   /** A marked file from this size on is left to a session of its own. */
   largeBytes: number
+  /** Whether a marked name that is gone is not to be deleted yet. */
+  holdsBack?: (mark: Mark) => boolean
 }
 
 /** Looks at every marked path: what is there is listed, what is not is listed as missing. Slices its work. */
@@ -54,6 +62,8 @@ class BatchBuilder {
   readonly #failed: FileError[] = []
   readonly #levels = new Set<RawPath>()
   readonly #large: RawPath[] = []
+  readonly #held: Mark[] = []
+  readonly #moved = new Set<RawPath>()
   #missing = 0
   #sliceStart = performance.now()
 
@@ -76,7 +86,17 @@ class BatchBuilder {
     const entries = [...this.#entries.values()].sort(compareEntries)
     const parents = new Set<RawPath>()
     for (const path of this.#entries.keys()) if (!this.#wanted.has(path)) parents.add(path)
-    return { entries, parents, failed: this.#failed, missing: this.#missing, levels: this.#levels, large: this.#large }
+    return {
+      entries,
+      parents,
+      failed: this.#failed,
+      missing: this.#missing,
+      levels: this.#levels,
+      large: this.#large,
+      held: this.#held,
+      moved: this.#moved,
+      whole: trees.has('' as RawPath),
+    }
   }
 
   async #add(mark: Mark): Promise<void> {
@@ -88,7 +108,7 @@ class BatchBuilder {
         ? filter.hides(mark.path, true) || filter.hides(mark.path, false)
         : filter.hides(mark.path, isDirectory(found.mode))
     if (hidden) return
-    if (found === null) return this.#addMissing(this.#highestMissing(mark.path))
+    if (found === null) return this.#addGone(mark)
     if (isRegular(found.mode) && found.size >= this.options.largeBytes) return void this.#large.push(mark.path)
     this.#list(found)
     if (!isDirectory(found.mode) || mark.scope === 'entry') return
@@ -137,6 +157,14 @@ class BatchBuilder {
       if (isDirectory(next.mode)) enter(next)
       if (performance.now() - this.#sliceStart > SLICE_MS) await this.#pause()
     }
+  }
+
+  #addGone(mark: Mark): void {
+    const { deletion, holdsBack } = this.options
+    if (deletion !== 'none' && holdsBack?.(mark)) return void this.#held.push(mark)
+    const path = this.#highestMissing(mark.path)
+    if (mark.moved && path === mark.path) this.#moved.add(path)
+    this.#addMissing(path)
   }
 
   #addMissing(path: RawPath): void {

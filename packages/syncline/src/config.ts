@@ -7,6 +7,7 @@ import type { MirrorOptions } from './mirror.js'
 import {
   credentialsOf,
   type HttpAddress,
+  limitOf,
   parseHttp,
   parseRate,
   patternRule,
@@ -24,10 +25,11 @@ const ALIASES_MAX = 100
 const targetKeys = {
   delete: z.boolean().optional().describe('Delete at the target what the source does not have. Default: true'),
   'max-delete': z
-    .int()
-    .min(0)
+    .union([z.int().min(0), z.string()])
     .optional()
-    .describe('Halt rather than delete more names than this within ten seconds. Default: no limit'),
+    .describe(
+      'Halt rather than delete more names than this within ten seconds: a number, or a part such as 25%. Default: no limit',
+    ),
   compress: z.boolean().optional().describe('Compress what is sent. Default: false'),
   update: z.boolean().optional().describe('Leave files alone that are newer at the target (rsync -u). Default: false'),
   bwlimit: z
@@ -296,7 +298,13 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
 
 function targetOf(to: string, keys: TargetKeys, path: Path): TargetOptions {
   const destination = at(path, () => parseDestination(to))
-  const { bwlimit, 'password-file': file, 'password-env': env, 'password-credential': credential } = keys
+  const {
+    bwlimit,
+    'password-file': file,
+    'password-env': env,
+    'password-credential': credential,
+    'max-delete': limit,
+  } = keys
   if ([file, env, credential].filter((one) => one !== undefined).length > 1)
     throw new ValueError(path, `give one of ${PASSWORD_KEYS.join(', ')}`)
   return {
@@ -304,7 +312,7 @@ function targetOf(to: string, keys: TargetKeys, path: Path): TargetOptions {
     passwordFile: file,
     credentials: at(path, () => credentialsOf(destination, { file, env, credential })),
     delete: keys.delete ?? true,
-    maxDelete: keys['max-delete'],
+    maxDelete: limit === undefined ? undefined : at(path, () => limitOf('max-delete: ', String(limit))),
     compress: keys.compress ?? false,
     update: keys.update ?? false,
     rate: bwlimit === undefined ? 0 : at(path, () => parseRate(String(bwlimit))),

@@ -21,6 +21,10 @@ export interface Mark {
   plain: boolean
   /** A file that was found to be large: it travels in a session of its own. */
   large: boolean
+  /** It was found gone and has waited; it may be deleted. */
+  waited: boolean
+  /** What it was has another name at the target by now: that it goes is no loss. */
+  moved: boolean
   /** When it was first noticed, ms since the epoch. */
   sinceMs: number
   /** Not to be looked at before then: a file being written, or a failure that rests. */
@@ -59,9 +63,11 @@ export class DirtySet {
   }
   readonly #kinds = Object.values(this.#due)
   readonly #later = new Map<RawPath, Mark>()
+  /** Found gone, and waiting until all of it is over. */
+  readonly #held = new Map<RawPath, Mark>()
 
   get size(): number {
-    return this.dueSize + this.#later.size
+    return this.dueSize + this.#later.size + this.#held.size
   }
 
   get dueSize(): number {
@@ -71,6 +77,23 @@ export class DirtySet {
   *[Symbol.iterator](): Iterator<Mark> {
     for (const due of this.#kinds) yield* due.values()
     yield* this.#later.values()
+    yield* this.#held.values()
+  }
+
+  get heldSize(): number {
+    return this.#held.size
+  }
+
+  /** Keeps what was found gone until `releaseHeld`. */
+  hold(mark: Mark, nowMs: number): void {
+    // What was noticed meanwhile is to be looked at now.
+    if (this.get(mark.path) === undefined) this.#held.set(mark.path, mark)
+    else this.putBack(mark, nowMs)
+  }
+
+  releaseHeld(): void {
+    for (const mark of this.#held.values()) this.#due[kindOf(mark)].set(mark.path, { ...mark, waited: true })
+    this.#held.clear()
   }
 
   /** Notes that `path` wants a look. A mark that was there already is widened, never narrowed. Returns it. */
@@ -118,7 +141,7 @@ export class DirtySet {
       const mark = due.get(path)
       if (mark !== undefined) return mark
     }
-    return this.#later.get(path)
+    return this.#later.get(path) ?? this.#held.get(path)
   }
 
   /** Makes due what has rested long enough. Returns when the next one will be, in ms since the epoch, or null. */
@@ -137,11 +160,18 @@ export class DirtySet {
   wakeAll(): void {
     for (const mark of this.#later.values()) this.#due[kindOf(mark)].set(mark.path, mark)
     this.#later.clear()
+    this.releaseHeld()
+  }
+
+  /** Forgets that `path` is owed. */
+  delete(path: RawPath): void {
+    for (const due of this.#kinds) due.delete(path)
+    this.#later.delete(path)
+    this.#held.delete(path)
   }
 
   #place(mark: Mark, nowMs: number): void {
-    for (const due of this.#kinds) due.delete(mark.path)
-    this.#later.delete(mark.path)
+    this.delete(mark.path)
     if (mark.dueMs > nowMs) this.#later.set(mark.path, mark)
     else this.#due[kindOf(mark)].set(mark.path, mark)
   }
@@ -152,6 +182,7 @@ export class DirtySet {
     for (const mark of this) sinceMs = Math.min(sinceMs, mark.sinceMs)
     for (const due of this.#kinds) due.clear()
     this.#later.clear()
+    this.#held.clear()
     const all = fresh({ path: ROOT, scope: 'tree', quick: true, sinceMs }, nowMs, nowMs)
     this.#due.tree.set(ROOT, all)
     return all
@@ -166,11 +197,13 @@ function fresh(notice: Notice, nowMs: number, dueMs: number): Mark {
     content = true,
     plain = false,
     large = false,
+    waited = false,
+    moved = false,
     sinceMs = nowMs,
     attempts = 0,
     reason = null,
   } = notice
-  return { path, scope, quick, content, plain, large, sinceMs, dueMs, attempts, reason }
+  return { path, scope, quick, content, plain, large, waited, moved, sinceMs, dueMs, attempts, reason }
 }
 
 function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark {
@@ -187,6 +220,7 @@ function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark 
     content: old.content || notice.content !== false,
     plain: old.plain && notice.plain === true,
     large: old.large || notice.large === true,
+    moved: old.moved && notice.moved === true,
     sinceMs: Math.min(old.sinceMs, notice.sinceMs ?? nowMs),
     // While it is still being written each write moves the look further off; anything else makes it due.
     dueMs: settling ? dueMs : Math.min(old.dueMs, dueMs),

@@ -20,6 +20,8 @@ export async function dryRun(options: MirrorOptions): Promise<number> {
     content: true,
     plain: false,
     large: false,
+    waited: false,
+    moved: false,
     sinceMs: 0,
     dueMs: 0,
     attempts: 0,

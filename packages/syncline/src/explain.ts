@@ -1,6 +1,7 @@
 import { type FilterRule, printable } from '@syncline/rsync'
 import { stringify } from 'yaml'
 import { type Config, readConfig } from './config.js'
+import { limitText } from './deletion-limit.js'
 import { ConfigError } from './errors.js'
 import type { MirrorOptions } from './mirror.js'
 import { describeSchedule } from './schedule.js'
@@ -52,7 +53,7 @@ function describeTarget({
   timeoutMs,
 }: TargetOptions): string {
   const said = [deletes ? 'deletes what the source does not have' : 'deletes nothing']
-  if (deletes && maxDelete !== undefined) said.push(`halts before more than ${maxDelete} deletions at once`)
+  if (deletes && maxDelete !== undefined) said.push(`halts before more than ${limitText(maxDelete)} deletions at once`)
   if (compress) said.push('compressed')
   if (update) said.push('leaves newer files alone')
   if (rate > 0) said.push(`at most ${Math.round(rate / 1024)} KiB a second`)

@@ -58,7 +58,7 @@ export class LinkIndex {
 
   /** Looks at a name that was created or deleted, or moved away. */
   follow(path: RawPath): void {
-    const found = this.#look(path)
+    const found = this.look(path)
     if (found === null) this.#depart(path)
     else this.note(found)
   }
@@ -78,6 +78,24 @@ export class LinkIndex {
     }
   }
 
+  /** What a name is now, at any time; null also when it cannot be looked at. */
+  look(path: RawPath): FileEntry | null {
+    try {
+      this.source.enter()
+    } catch (error) {
+      if (error instanceof SystemError) return null // others see to a root that is not there
+      throw error
+    }
+    try {
+      return this.source.look(path)
+    } catch (error) {
+      if (error instanceof FileError) return null
+      throw error
+    } finally {
+      this.source.leave()
+    }
+  }
+
   /** All names of the files in `found`, with what was found; searches the tree when some are not known. */
   async siblings(found: readonly FileEntry[]): Promise<FileEntry[]> {
     const groups = [...new Set(found.map((entry) => entry.linkGroup))]
@@ -93,24 +111,6 @@ export class LinkIndex {
       }
     }
     return groups.flatMap((linkGroup) => this.#verify(linkGroup))
-  }
-
-  /** At a time when nobody else is looking. */
-  #look(path: RawPath): FileEntry | null {
-    try {
-      this.source.enter()
-    } catch (error) {
-      if (error instanceof SystemError) return null // others see to a root that is not there
-      throw error
-    }
-    try {
-      return this.source.look(path)
-    } catch (error) {
-      if (error instanceof FileError) return null
-      throw error
-    } finally {
-      this.source.leave()
-    }
   }
 
   #isComplete(linkGroup: string): boolean {

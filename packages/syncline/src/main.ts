@@ -7,6 +7,7 @@ import { ConfigError } from './errors.js'
 import { execute } from './execute.js'
 import {
   type CommandOptions,
+  limitOf,
   mirrorOf,
   parseHttp,
   parseNumber,
@@ -66,9 +67,10 @@ function program(run: (code: Promise<number>) => void): Command {
     )
     .option('--no-delete', 'never delete anything at DEST')
     .addOption(
-      new Option('--max-delete <n>', 'halt rather than delete more than n names at DEST within ten seconds').argParser(
-        (text: string) => parseNumber('--max-delete=', text, 0, 1_000_000_000),
-      ),
+      new Option(
+        '--max-delete <limit>',
+        'halt rather than delete more names than this at DEST within ten seconds: a number, or a part such as 25%',
+      ).argParser((text: string) => limitOf('--max-delete=', text)),
     )
     .option('--no-initial-sync', 'do not compare everything first; send only changes from now on')
     .option('-z, --compress', 'compress what is sent')

@@ -12,6 +12,13 @@ import { Target, type TargetContext, type TargetOptions, type TargetStatus } fro
 /** A file that is being written is looked at when it is closed, or when nothing was written for this long. */
 const SETTLE_MS = 2_000
 const STOP_GRACE_MS = 30_000
+/** Smaller files are sent again under their new name: that takes less than to rename them at the target. */
+const MOVE_BYTES = 256 << 10
+/** A renamed file waits for so long for another to take its old name: then it is a backup, and the other the change. */
+const RENAME_MS = 3
+/** Such a backup is mostly removed as soon as the change is written. */
+const BACKUP_MS = 1_000
+const RENAMES_MAX = 1_000
 
 /** One source with its targets: what the command line and every form of configuration come to. */
 export interface MirrorOptions {
@@ -51,6 +58,8 @@ export class Mirror {
   readonly #guard: RootGuard
   readonly #filter: Filter
   readonly #links: LinkIndex
+  /** Small files that were renamed a moment ago: old name to new. */
+  readonly #renamed = new Map<RawPath, { to: RawPath; atMs: number }>()
   #watcher: TreeWatcher | undefined
   #timetable: Timetable | undefined
   #failureFile: FailureFile | undefined
@@ -78,6 +87,7 @@ export class Mirror {
       guard: this.#guard,
       journal,
       log,
+      names: { count: 0 },
       onMirroring,
     }
     this.targets = options.targets.map((one) => new Target(one, context))
@@ -146,19 +156,15 @@ export class Mirror {
   }
 
   #mark(hints: readonly Hint[]): void {
-    const movedTo = new Map<WatchedPath, WatchedPath>()
+    const moves = new Moves(hints)
     for (const hint of hints) {
-      if ((hint.kind === 'tree' || hint.kind === 'entry') && hint.movedFrom !== undefined)
-        movedTo.set(hint.movedFrom, hint.path)
-    }
-    for (const hint of hints) {
-      this.#followLinks(hint, movedTo)
+      this.#followLinks(hint, moves.to)
       switch (hint.kind) {
         case 'entry':
-          if (hint.attribOnly === true && !this.options.attributes) break
-          this.#markAll({ path: raw(hint.path), content: hint.attribOnly !== true, plain: hint.closed === true })
+          this.#markEntry(hint, moves)
           break
         case 'writing':
+          this.#markBackup(raw(hint.path))
           this.#markAll({
             path: raw(hint.path),
             plain: true,
@@ -167,7 +173,8 @@ export class Mirror {
           })
           break
         case 'tree':
-          this.#markTree(raw(hint.path), hint.overflow === true)
+          if (hint.movedFrom !== undefined) for (const target of this.targets) target.arrived(raw(hint.path))
+          else this.#markTree(raw(hint.path), hint.overflow === true)
           break
         case 'unmounted':
           this.#unmountedBelow(raw(hint.path))
@@ -179,11 +186,47 @@ export class Mirror {
     }
   }
 
+  #markEntry(hint: EntryHint, moves: Moves): void {
+    const path = raw(hint.path)
+    const { attribOnly, movedFrom, isDir, closed } = hint
+    if (attribOnly === true && !this.options.attributes) return
+    if (attribOnly !== true) this.#markBackup(path)
+    if (moves.isLeaving(hint)) return // its new name comes next
+    if (movedFrom === undefined) this.#markAll({ path, content: attribOnly !== true, plain: closed === true })
+    else if (moves.isSimple(hint)) this.#markMoved(raw(movedFrom), path, isDir)
+    else for (const one of [raw(movedFrom), path]) this.#markAll({ path: one, ...(isDir && { scope: 'tree' }) })
+  }
+
+  /** Renamed: as far as it was at a target already, it is renamed there, too. */
+  #markMoved(from: RawPath, to: RawPath, directory: boolean): void {
+    const size = directory ? MOVE_BYTES : (this.#links.look(to)?.size ?? 0)
+    if (size < MOVE_BYTES) {
+      if (this.#renamed.size >= RENAMES_MAX) this.#renamed.clear()
+      this.#renamed.set(from, { to, atMs: Date.now() })
+    }
+    for (const target of this.targets) {
+      if (size >= MOVE_BYTES) target.move({ from, to, directory })
+      else {
+        const settleMs = target.owes(from) ? 0 : RENAME_MS
+        for (const path of [from, to]) target.mark({ path, ...(settleMs > 0 && { settleMs }) })
+      }
+    }
+  }
+
+  /** Something was written in the place of what had just been renamed: editors keep the former content so. */
+  #markBackup(path: RawPath): void {
+    const renamed = this.#renamed.get(path)
+    if (renamed === undefined) return
+    this.#renamed.delete(path)
+    if (Date.now() - renamed.atMs < 10 * RENAME_MS) this.#markAll({ path: renamed.to, settleMs: BACKUP_MS })
+  }
+
   /** Keeps the index of hard links up with the tree, before what the hint says is marked. */
   #followLinks(hint: Hint, movedTo: ReadonlyMap<WatchedPath, WatchedPath>): void {
     if (hint.kind !== 'entry' || hint.attribOnly === true || hint.closed === true) return
     const path = raw(hint.path)
     const to = movedTo.get(hint.path)
+    if (hint.isDir && hint.movedFrom !== undefined) return // the other half of the pair has seen to it
     if (hint.isDir) this.#links.followDirectory(path, to === undefined ? undefined : raw(to))
     else if (to !== undefined) this.#links.followMove(path, raw(to))
     else if (hint.movedFrom === undefined) this.#links.follow(path)
@@ -217,6 +260,36 @@ export class Mirror {
       for (const target of this.targets) target.halt((error as Error).message)
     }
     // Otherwise somebody has resumed already, and the watcher only now comes to the directory that was accepted.
+  }
+}
+
+type EntryHint = Extract<Hint, { kind: 'entry' }>
+
+/** The move pairs among the hints of one read. */
+class Moves {
+  /** Old name to new. */
+  readonly to = new Map<WatchedPath, WatchedPath>()
+  readonly #arriving = new Set<WatchedPath>()
+  readonly #left = new Set<WatchedPath>()
+
+  constructor(hints: readonly Hint[]) {
+    for (const hint of hints) {
+      if (hint.kind !== 'entry' || hint.movedFrom === undefined) continue
+      this.to.set(hint.movedFrom, hint.path)
+      this.#arriving.add(hint.path)
+    }
+  }
+
+  /** Whether this is the first half of a pair, whose second is among these hints, too. */
+  isLeaving({ path, movedFrom, attribOnly, closed }: EntryHint): boolean {
+    if (movedFrom !== undefined || attribOnly || closed || !this.to.has(path) || this.#left.has(path)) return false
+    this.#left.add(path)
+    return true
+  }
+
+  /** Whether this second half of a pair is the whole story: neither name was moved again. */
+  isSimple({ path, movedFrom }: EntryHint): boolean {
+    return this.to.get(movedFrom!) === path && !this.to.has(path) && !this.#arriving.has(movedFrom!)
   }
 }
 

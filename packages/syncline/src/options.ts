@@ -2,6 +2,7 @@ import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } fro
 import { resolve } from 'node:path'
 import { type Credentials, type FilterRule, fromBytes, parseRule, parseRules, type RawPath } from '@syncline/rsync'
 import type { Config } from './config.js'
+import { type Limit, parseLimit } from './deletion-limit.js'
 import { type Destination, parseDestination } from './destination.js'
 import { ConfigError } from './errors.js'
 import type { MirrorOptions } from './mirror.js'
@@ -19,7 +20,7 @@ export interface CommandOptions {
   passwordFile?: string
   rules?: FilterRule[]
   delete: boolean
-  maxDelete?: number
+  maxDelete?: Limit
   initialSync: boolean
   compress?: boolean
   bwlimit?: number
@@ -209,6 +210,13 @@ export function parseNumber(name: string, text: string, low: number, high: numbe
   if (!/^\d+$/.test(text) || number < low || number > high)
     throw new ConfigError(`${name}${text}: a whole number from ${low} to ${high} is wanted`)
   return number
+}
+
+/** How many names may be deleted at once: `1000`, or `25%` of those that the source has. */
+export function limitOf(name: string, text: string): Limit {
+  const limit = parseLimit(text)
+  if (limit === undefined) throw new ConfigError(`${name}${text}: write a number of names, or a part such as 25%`)
+  return limit
 }
 
 export function patternRule(name: string, text: string, include: boolean): FilterRule {

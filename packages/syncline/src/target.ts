@@ -1,48 +1,37 @@
 import {
   ancestors,
-  ConnectError,
   type Credentials,
   type FileEntry,
   FileError,
-  type Filter,
-  isDirectory,
   isRegular,
-  Pace,
   ProtocolError,
   parent,
   printable,
   type RawPath,
   RemoteError,
-  Session,
-  SessionPool,
-  type SourceTree,
   SystemError,
-  TimeoutError,
   type TransferReport,
 } from '@syncline/rsync'
-import type { Logger } from 'pino'
-import { type Batch, buildBatch } from './batch.js'
-import { DeletionLimit } from './deletion-limit.js'
+import type { Batch } from './batch.js'
+import { DeletionHold } from './deletion-hold.js'
+import type { Limit } from './deletion-limit.js'
+import { type Delivered, Delivery, InTransferError, isConnectionLoss, type SourceView } from './delivery.js'
 import type { Destination } from './destination.js'
 import { DirtySet, InFlight, type Kind, type Mark, type Notice } from './dirty.js'
 import { HaltError } from './errors.js'
-import type { RootGuard } from './guard.js'
 import type { Journal } from './journal.js'
-import type { Departure, LinkIndex } from './links.js'
-import { MUCH_WORK, releaseSoon } from './memory.js'
-import { transferSplit } from './split.js'
+import type { Departure } from './links.js'
+import type { Move } from './moves.js'
 
 const ROOT = '' as RawPath
 const BATCH_MAX = 5_000
-const LARGE_BYTES = 8 << 20
 const LARGE_BATCH_MAX = 16
 /** Single paths that fail one after the other before we take it for the target's trouble and not theirs. */
 const ISOLATE_MAX = 32
 const LOST_MAX = 3
 const SWEEP_MAX = 1_000
-const AHEAD_BYTES = 64 << 10
-const SOURCE_EMPTY =
-  'the source is empty: the target keeps what it has. Put the source back, or run "syncline resume" to let the target become empty, too'
+/** Renames that wait; further ones are a deletion and something new. */
+const MOVES_MAX = 100
 
 export type TargetState = 'connecting' | 'full-sync' | 'mirroring' | 'backing-off' | 'refused' | 'halted'
 
@@ -53,7 +42,7 @@ export interface TargetOptions {
   passwordFile: string | undefined
   delete: boolean
   /** Halt rather than delete more names than this at once. */
-  maxDelete: number | undefined
+  maxDelete: Limit | undefined
   compress: boolean
   /** Leave files alone that are newer at the target (rsync's -u). */
   update: boolean
@@ -65,13 +54,8 @@ export interface TargetOptions {
 }
 
 /** What a target shares with the other targets of its source. */
-export interface TargetContext {
-  source: SourceTree
-  filter: Filter
-  links: LinkIndex
-  guard: RootGuard
+export interface TargetContext extends SourceView {
   journal: Journal
-  log: Logger
   /** Called once, when the first full sync is done and changes flow. */
   onMirroring: (target: Target) => void
 }
@@ -101,7 +85,7 @@ export interface TargetStatus {
 
 /** A batch on its way. Directories above its names are listed, too, with what they were at `listed`. */
 interface Lane {
-  kind: 'small' | 'bulk'
+  kind: 'small' | 'bulk' | 'move'
   order: number
   /** Directories that a batch listed later than ours has finished with: ours would set them back. */
   overtaken: Set<RawPath>
@@ -116,10 +100,13 @@ export class Target {
   readonly #inFlight = new InFlight()
   readonly #flying = new Map<RawPath, Mark>()
   readonly #lanes = new Set<Lane>()
-  readonly #pool: SessionPool
-  readonly #pace: Pace | undefined
-  readonly #limit: DeletionLimit | undefined
-  readonly #abort = new AbortController()
+  readonly #delivery: Delivery
+  readonly #hold = new DeletionHold()
+  readonly #moves: Move[] = []
+  /** The paths of `#moves`, and of the one on its way. */
+  readonly #moving = new InFlight()
+  /** Directories that were moved, and whose content is to be compared rather than sent. */
+  readonly #moved = new Set<RawPath>()
   #state: TargetState = 'connecting'
   #reason: string | null = null
   #lastError: string | null = null
@@ -132,9 +119,6 @@ export class Target {
   #order = 0
   #announced = false
   #fullySynced = false
-  /** A session has shown that the daemon is new enough to compare nanoseconds. */
-  #nanoseconds = false
-  #emptyAllowed = false
   /** Marks of the first full sync that are still owed; the mirror is announced when none is. */
   #first: Set<RawPath> | undefined
   /** What ended its session the last time that it was sent. */
@@ -148,13 +132,7 @@ export class Target {
     readonly options: TargetOptions,
     readonly context: TargetContext,
   ) {
-    this.#limit = options.maxDelete === undefined ? undefined : new DeletionLimit(options.maxDelete)
-    this.#pace = options.rate > 0 ? new Pace(options.rate) : undefined
-    this.#pool = new SessionPool(
-      (signal) => this.#open({ ignoreTimes: true }, signal),
-      options.sessions,
-      context.source,
-    )
+    this.#delivery = new Delivery(options, context)
   }
 
   get name(): string {
@@ -171,15 +149,8 @@ export class Target {
   }
 
   /** One session to see whether the daemon takes us at all; it is kept for the first changes. */
-  async probe(): Promise<void> {
-    const session = await this.#pool.acquire()
-    try {
-      this.#nanoseconds = session.canCompareNanoseconds
-      await session.refusal()
-    } finally {
-      if (session.alive) this.#pool.giveBack(session)
-      else session.destroy()
-    }
+  probe(): Promise<void> {
+    return this.#delivery.probe()
   }
 
   /** Begins with a full sync, or without one. `owed` is what the journal kept. */
@@ -195,6 +166,58 @@ export class Target {
     const mark = this.#dirty.mark(notice, Date.now())
     this.context.journal.owed(this.name, mark.path, mark.scope !== 'entry')
     this.#kick()
+  }
+
+  /**
+   * A name was moved. When the target has it under the old one, it is given the new one there instead of being sent
+   * again; false means that both have been marked as any other change. `from` itself must not be marked before.
+   */
+  move(move: Move): void {
+    const { from, to, directory } = move
+    if (!this.#mayMove(move)) {
+      this.mark({ path: from })
+      return this.mark(directory ? { path: to, scope: 'tree' } : { path: to })
+    }
+    // What is owed below the old name is below the new one by now.
+    if (directory) {
+      for (const mark of [...this.#dirty, ...this.#flying.values()]) {
+        if (!mark.path.startsWith(`${from}/`)) continue
+        const { scope, content } = mark
+        this.mark({ path: `${to}${mark.path.slice(from.length)}` as RawPath, scope, content })
+      }
+      if (this.#moved.size >= MOVES_MAX) this.#moved.clear() // then they are sent
+      this.#moved.add(to)
+    }
+    this.#dirty.delete(from)
+    this.context.journal.owed(this.name, from, false)
+    this.context.journal.owed(this.name, to, directory)
+    this.#moves.push(move)
+    for (const path of [from, to]) this.#moving.add(path)
+    this.#kick()
+  }
+
+  /** A directory that was moved is watched in its new place: what changed in between is to be found. */
+  arrived(path: RawPath): void {
+    this.mark({ path, scope: 'tree', quick: this.#moved.delete(path) })
+  }
+
+  /** Whether `path` is owed or on its way, and so not at the target as it was at the source. */
+  owes(path: RawPath): boolean {
+    return (this.#dirty.get(path) ?? this.#flying.get(path))?.content === true
+  }
+
+  #mayMove({ from, to, directory }: Move): boolean {
+    // With -u the receiver keeps what is newer, and without deletions it would keep one file under two names.
+    if (this.#stopping || !this.options.delete || this.options.update || this.#moves.length >= MOVES_MAX) return false
+    if (this.#state === 'halted' || this.#moving.conflicts(from) || this.#moving.conflicts(to)) return false
+    if (!directory && this.owes(from)) return false
+    for (const path of [from, to]) {
+      for (const above of [ROOT, ...ancestors(path), path]) {
+        const mark = this.#dirty.get(above) ?? this.#flying.get(above)
+        if (mark !== undefined && mark.scope !== 'entry') return false
+      }
+    }
+    return true
   }
 
   /** A name left while it was owed: what changed is to be found under the file's other names. */
@@ -218,11 +241,10 @@ export class Target {
   resume(): void {
     this.#resumeAtMs = 0
     this.#dirty.wakeAll()
-    this.#pool.retryNow()
+    this.#hold.release()
+    this.#delivery.pool.retryNow()
     if (this.#state === 'halted') {
-      // To let an empty source empty the target takes a resume that was asked for just that.
-      this.#emptyAllowed = this.#reason === SOURCE_EMPTY
-      this.#limit?.lift()
+      this.#delivery.resume(this.#reason)
       this.#setState('connecting')
       this.context.log.info({ target: this.name }, 'resumed')
       this.mark({ path: ROOT, scope: 'tree', quick: true })
@@ -248,7 +270,7 @@ export class Target {
       name: this.name,
       state: this.#state,
       reason: this.#reason,
-      owed: this.#dirty.size + this.#flying.size,
+      owed: this.#dirty.size + this.#flying.size + this.#moves.length,
       lagMs: nowMs - sinceMs,
       failures,
       lastError: this.#lastError,
@@ -263,15 +285,15 @@ export class Target {
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true
     clearTimeout(this.#timer)
-    this.#pool.stopOpening()
+    this.#delivery.pool.stopOpening()
     if (this.#lanes.size > 0) {
-      const timer = setTimeout(() => this.#abort.abort(), graceMs)
+      const timer = setTimeout(() => this.#delivery.abort(), graceMs)
       await new Promise<void>((resolve) => {
         this.#idle = resolve
       })
       clearTimeout(timer)
     }
-    await this.#pool.close()
+    await this.#delivery.pool.close()
   }
 
   /** Once per turn, after all hints of a read have been marked. */
@@ -292,17 +314,44 @@ export class Target {
     if (nowMs < this.#resumeAtMs) return this.#wakeAt(this.#resumeAtMs)
     if (nextMs !== null) this.#wakeAt(nextMs)
     this.#announce()
-    if (this.#dirty.size === 0 && this.#flying.size === 0) this.#limit?.restore()
-    if (this.#dirty.dueSize === 0) return
+    if (this.#dirty.size === 0 && this.#flying.size === 0) this.#delivery.settled()
+    this.#startMove()
+    if (!this.#release(nowMs) || this.#dirty.dueSize === 0) return
     this.#startLane('small', 1, BATCH_MAX, 'plain')
     this.#startLane('bulk', Math.max(1, this.options.sessions - 1), LARGE_BATCH_MAX, 'large')
+    // While a tree is being removed, a comparison would remove from the target what has gone so far.
+    if (this.#hold.massive) return
     this.#startLane('bulk', Math.max(1, this.options.sessions - 1), 1, 'tree')
     this.#startLane('small', 1, BATCH_MAX, 'level')
   }
 
+  /** Lets deletions go that have waited long enough. False when it halted instead. */
+  #release(nowMs: number): boolean {
+    const releaseMs = this.#hold.releaseAtMs
+    if (releaseMs === null) return true
+    if (nowMs < releaseMs) {
+      this.#wakeAt(releaseMs)
+      return true
+    }
+    try {
+      this.#delivery.checkCount(this.#dirty.heldSize)
+    } catch (error) {
+      if (!(error instanceof HaltError)) throw error
+      this.halt(error.message)
+      return false
+    }
+    this.#hold.release()
+    this.#dirty.releaseHeld()
+    return true
+  }
+
   #startLane(kind: Lane['kind'], most: number, batchMax: number, kinds: Kind): void {
     while ([...this.#lanes].filter((lane) => lane.kind === kind).length < most) {
-      const marks = this.#dirty.take(kinds, batchMax, (mark) => !this.#inFlight.conflicts(mark.path))
+      const marks = this.#dirty.take(
+        kinds,
+        batchMax,
+        ({ path }) => !this.#inFlight.conflicts(path) && !this.#moving.conflicts(path),
+      )
       if (marks.length === 0) return
       const lane: Lane = { kind, order: 0, overtaken: new Set(), batch: undefined }
       this.#lanes.add(lane)
@@ -312,6 +361,38 @@ export class Target {
       }
       void this.#run(lane, marks)
     }
+  }
+
+  /** Starts the next rename, when nothing is on its way to either name. One at a time. */
+  #startMove(): void {
+    const [move] = this.#moves
+    if (move === undefined || [...this.#lanes].some(({ kind }) => kind === 'move')) return
+    if (this.#inFlight.conflicts(move.from) || this.#inFlight.conflicts(move.to)) return
+    const lane: Lane = { kind: 'move', order: ++this.#order, overtaken: new Set(), batch: undefined }
+    this.#lanes.add(lane)
+    void this.#runMove(lane, move)
+  }
+
+  async #runMove(lane: Lane, move: Move): Promise<void> {
+    const { from, to, directory } = move
+    let linked = false
+    try {
+      linked = await this.#delivery.link(from, to)
+    } catch (error) {
+      // A list that a receiver cannot take is not worth a second try: what it was for is sent.
+      if (isConnectionLoss(error) || error instanceof HaltError || !(error instanceof Error)) this.#trouble(error)
+      else this.context.log.debug({ target: this.name }, `${printable(from)} is not renamed but sent: ${error.message}`)
+    }
+    this.#moves.shift()
+    for (const path of [from, to]) this.#moving.delete(path)
+    this.#lanes.delete(lane)
+    // What did not work out is compared, and sent where it differs; the old name goes in any case.
+    if (directory || linked) this.mark({ path: to, quick: true, scope: directory && !linked ? 'tree' : 'entry' })
+    else this.mark({ path: to })
+    this.mark({ path: from, waited: linked, moved: linked })
+    this.#delivery.pool.refill()
+    if (this.#lanes.size === 0) this.#idle?.()
+    this.#pump()
   }
 
   async #run(lane: Lane, marks: Mark[]): Promise<void> {
@@ -335,7 +416,7 @@ export class Target {
     for (const mark of left) settle(mark)
     this.#lanes.delete(lane)
     this.#finishLane(lane)
-    this.#pool.refill()
+    this.#delivery.pool.refill()
     if (this.#lanes.size === 0) this.#idle?.()
     this.#pump()
   }
@@ -349,7 +430,13 @@ export class Target {
     } catch (error) {
       // Before the list is sent an error is about the target or the source, not about these paths.
       if (!(error instanceof InTransferError)) throw error
-      outcome = { errors: [this.#complaint(error.cause)], failed: new Map(), again: [], died: true }
+      outcome = {
+        errors: [this.#complaint(error.cause)],
+        failed: new Map(),
+        again: [],
+        held: new Set(),
+        died: true,
+      }
     }
     if (outcome.errors.length === 0) {
       for (const mark of marks) {
@@ -388,94 +475,38 @@ export class Target {
   }
 
   async #sendOnce(lane: Lane, marks: readonly Mark[]): Promise<Outcome> {
-    const { source, filter, links, guard, log } = this.context
-    const { quick } = marks[0]
-    const session = quick
-      ? await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false }, signal))
-      : await this.#pool.acquire()
-    if (this.#state !== 'halted') this.#setState(this.#announced ? 'mirroring' : 'full-sync')
-    this.#nanoseconds ||= session.canCompareNanoseconds
-    lane.order = ++this.#order
-    let used = false
-    let keepAlive: NodeJS.Timeout | undefined
+    const [{ plain, attempts }] = marks
+    let delivered: Delivered
     try {
-      guard.enter()
-      try {
-        const deletion = this.#deletionIn(session)
-        // A scan, and asking what would be deleted, may take longer than the daemon waits.
-        keepAlive = setInterval(() => session.keepAlive(), session.keepAliveMs)
-        const largeBytes = lane.kind === 'small' ? LARGE_BYTES : Number.POSITIVE_INFINITY
-        const batch = await buildBatch(marks, { source, filter, links, deletion, largeBytes })
-        lane.batch = batch
-        if (batch.entries.some((entry) => entry.path !== '' && entry.mode !== 0)) this.#emptyAllowed = false
-        for (const path of batch.large) this.mark({ path, large: true })
-        if (batch.large.length === marks.length) return NOTHING
-        if (this.options.delete && deletesAtTop(batch)) await this.#checkFilled(batch)
-        if (deletion !== 'none') await this.#checkLimit(batch)
-        if (this.#state === 'halted') throw new HaltError(this.#reason ?? 'halted')
-        clearInterval(keepAlive)
-        used = true
-        const coarse = quick && !session.comparesNanoseconds
-        const report = await this.#transfer(
-          session,
-          batch,
-          lane.kind === 'small' || quick,
-          this.#mayGoAhead(marks, batch),
-        )
-        if (log.isLevelEnabled('debug'))
-          log.debug(
-            { target: this.name, names: batch.entries.length, sent: report.sent, deleted: report.deleted },
-            'batch done',
-          )
-        if (deletion === 'by-name' && !this.#filterIsShared) await this.#findUnlisted(batch)
-        this.#noteProgress(batch, report, coarse, marks)
-        return outcomeOf(batch, report)
-      } finally {
-        source.leave()
-      }
-    } finally {
-      clearInterval(keepAlive)
-      if (!used && quick) await session.close(source)
-      else if (!used) this.#pool.giveBack(session)
-    }
-  }
-
-  /**
-   * A small file may be sent before it is asked for when the target surely has a regular file or nothing in its place,
-   * and the directory around it: all else is acknowledged since a full sync, and this one was only created and written.
-   */
-  #mayGoAhead(marks: readonly Mark[], batch: Batch): boolean {
-    const nothingElse = marks.length === 1 && this.#dirty.size === 0 && this.#flying.size === 1
-    if (!nothingElse || !marks[0].plain || marks[0].attempts > 0) return false
-    // With a filter the target may hold what we do not know of, and with -u it is the receiver that decides.
-    const { rules, expressions } = this.context.filter
-    if (rules.length > 0 || expressions.length > 0 || this.options.update) return false
-    if (!this.#announced || !this.#fullySynced || !this.options.delete) return false
-    const files = batch.entries.filter((entry) => !isDirectory(entry.mode))
-    return files.length === 1 && isRegular(files[0].mode) && files[0].size <= AHEAD_BYTES && files[0].linkGroup === ''
-  }
-
-  async #transfer(session: Session, batch: Batch, deferLarge: boolean, ahead: boolean): Promise<TransferReport> {
-    try {
-      const report = await transferSplit(session, {
-        source: this.context.source,
-        entries: batch.entries,
-        ioError: batch.failed.length > 0,
-        defer: (entry) => deferLarge && entry.size >= LARGE_BYTES,
-        ahead,
-        signal: this.#abort.signal,
-        spare: () => this.#pool.spare(session.openedMs),
+      delivered = await this.#delivery.send({
+        marks,
+        bulk: lane.kind === 'bulk',
+        alone:
+          marks.length === 1 &&
+          this.#dirty.size === 0 &&
+          this.#flying.size === 1 &&
+          plain &&
+          attempts === 0 &&
+          this.#announced &&
+          this.#fullySynced,
+        holdsBack: (mark) => !mark.waited && !this.#stopping,
+        onSession: () => {
+          if (this.#state !== 'halted') this.#setState(this.#announced ? 'mirroring' : 'full-sync')
+          lane.order = ++this.#order
+        },
+        onListed: (batch) => {
+          lane.batch = batch
+          if (this.#state === 'halted') throw new HaltError(this.#reason ?? 'halted')
+        },
       })
-      if (batch.entries.length >= MUCH_WORK) releaseSoon()
-      this.#sent += report.sent
-      this.#deleted += report.deleted
-      this.#bytesWritten += report.bytesWritten
-      for (const line of report.notices) this.context.log.debug({ target: this.name }, line)
-      return report
     } catch (error) {
-      if (isConnectionLoss(error)) this.#sweep(batch)
-      throw new InTransferError(error)
+      if (error instanceof InTransferError && isConnectionLoss(error.cause)) this.#sweep(error.batch)
+      throw error
     }
+    const { batch, report } = delivered
+    for (const path of batch.large) this.mark({ path, large: true })
+    if (report !== undefined) this.#noteProgress(delivered, report, marks)
+    return outcomeOf(batch, report)
   }
 
   /** A receiver that dies leaves its temporary files behind: list the directories that it worked in. */
@@ -487,72 +518,12 @@ export class Target {
     else for (const path of directories) this.mark({ path, scope: 'level', quick: true })
   }
 
-  /** Throws HaltError when the source has become empty and the target would lose what it has. */
-  async #checkFilled(batch: Batch): Promise<void> {
-    if (!this.context.guard.isEmpty()) this.#emptyAllowed = false
-    else if (!this.#emptyAllowed) {
-      if (batch.missing > 0 || (await this.#wouldDelete(batch, false)) > 0) {
-        throw new HaltError(SOURCE_EMPTY)
-      }
-    }
-  }
-
-  /** Throws HaltError when the batch would delete too many. Only the receiver can tell how many a directory holds. */
-  async #checkLimit(batch: Batch): Promise<void> {
-    if (this.#limit === undefined) return
-    const deletes = batch.missing > 0 || batch.entries.some((entry) => entry.hasContent)
-    if (deletes) this.#limit.take(await this.#wouldDelete(batch, !this.#filterIsShared), Date.now())
-  }
-
-  /** Asks the daemon, without changing anything, how many names it would delete. */
-  async #wouldDelete(batch: Batch, keepUnlisted: boolean): Promise<number> {
-    const kind = { ignoreTimes: false, dryRun: true, keepUnlisted }
-    const session = await this.#pool.acquireOther((signal) => this.#open(kind, signal))
-    const report = await session.transfer({
-      source: this.context.source,
-      entries: batch.entries,
-      ioError: batch.failed.length > 0,
-      signal: this.#abort.signal,
-    })
-    return report.deleted
-  }
-
-  /** How what is missing is deleted. rsync 3.0 can only be shown a listing, and must not be when it lacks our filter. */
-  #deletionIn(session: Session): 'none' | 'by-name' | 'by-listing' {
-    if (!this.options.delete) return 'none'
-    if (session.deletesMissing) return 'by-name'
-    return this.#filterIsShared ? 'by-listing' : 'none'
-  }
-
-  /** Whether the receiver knows all that is to be left alone; otherwise we must choose what it deletes. */
-  get #filterIsShared(): boolean {
-    return this.context.filter.expressions.length === 0
-  }
-
-  /** Asks what the receiver has in the directories that were listed and we have not, and marks what is not hidden. */
-  async #findUnlisted(batch: Batch): Promise<void> {
-    if (!batch.entries.some((entry) => entry.hasContent)) return
-    const { filter, source } = this.context
-    const unlisted: RawPath[] = []
-    const kept = new Set<RawPath>()
-    const session = await this.#pool.acquireOther((signal) => this.#open({ ignoreTimes: false, dryRun: true }, signal))
-    await session.transfer({
-      source,
-      entries: batch.entries.filter((entry) => entry.mode !== 0),
-      ioError: batch.failed.length > 0,
-      onDeleted: (text, directory) => {
-        const path = text as RawPath
-        if (!filter.hides(path, directory)) unlisted.push(path)
-        // A directory goes with all that is in it.
-        else for (const dir of ancestors(path)) kept.add(dir)
-      },
-      signal: this.#abort.signal,
-    })
-    for (const path of unlisted) if (!kept.has(path)) this.mark({ path })
-  }
-
   /** What a session found out beyond success: large files put off, files that changed meanwhile. */
-  #noteProgress(batch: Batch, report: TransferReport, coarse: boolean, marks: readonly Mark[]): void {
+  #noteProgress({ batch, coarse, unlisted }: Delivered, report: TransferReport, marks: readonly Mark[]): void {
+    this.#sent += report.sent
+    this.#deleted += report.deleted
+    this.#bytesWritten += report.bytesWritten
+    for (const path of unlisted) this.mark({ path })
     for (const path of report.deferred) {
       this.#first?.add(path)
       this.mark({ path, large: true })
@@ -572,6 +543,10 @@ export class Target {
     const reason = failureBelow(mark, outcome.failed)
     if (reason !== null) return this.#reject(mark, settle, reason)
     settle(mark)
+    if (outcome.held.has(mark)) {
+      this.#hold.add(Date.now())
+      return this.#dirty.hold(mark, Date.now())
+    }
     this.#first?.delete(mark.path)
     if (outcome.again.includes(mark.path)) {
       this.#dirty.putBack({ ...mark, quick: mark.scope !== 'entry', reason: null }, Date.now())
@@ -616,6 +591,8 @@ export class Target {
         content: true,
         plain: false,
         large: false,
+        waited: false,
+        moved: false,
         sinceMs: nowMs,
         dueMs: nowMs,
         attempts,
@@ -637,7 +614,7 @@ export class Target {
     if (!ours && !(cause instanceof RemoteError) && !isConnectionLoss(cause) && !(cause instanceof ProtocolError))
       throw cause
     const state = cause instanceof RemoteError && cause.permanent ? 'refused' : 'backing-off'
-    const retryAtMs = Math.max(this.#pool.retryAtMs, Date.now() + 500)
+    const retryAtMs = Math.max(this.#delivery.pool.retryAtMs, Date.now() + 500)
     if (this.#lastError !== cause.message || this.#state !== state) {
       this.context.log.warn({ target: this.name }, `${cause.message}; trying again`)
     }
@@ -693,38 +670,6 @@ export class Target {
       Math.max(1, atMs - Date.now()),
     )
   }
-
-  #open(
-    kind: { ignoreTimes: boolean; dryRun?: boolean; keepUnlisted?: boolean },
-    signal: AbortSignal,
-  ): Promise<Session> {
-    const { destination, credentials, compress, update, timeoutMs } = this.options
-    return Session.open(
-      {
-        remote: destination.remote,
-        credentials,
-        ignoreTimes: kind.ignoreTimes,
-        nanoseconds: this.#nanoseconds,
-        delete: this.options.delete,
-        keepUnlisted: kind.keepUnlisted ?? (!this.#filterIsShared && kind.dryRun !== true),
-        rules: this.context.filter.rules,
-        numericIds: true,
-        compress,
-        dryRun: kind.dryRun === true,
-        timeoutMs,
-        update,
-        pace: this.#pace,
-      },
-      signal,
-    )
-  }
-}
-
-/** An error that came after the list was sent: it may be about something in the list. */
-class InTransferError extends Error {
-  constructor(cause: unknown) {
-    super('in transfer', { cause })
-  }
 }
 
 interface Outcome {
@@ -734,18 +679,18 @@ interface Outcome {
   failed: Map<RawPath, string>
   /** Gone between look and read: to be looked at again. */
   again: RawPath[]
+  /** Gone, and to be deleted later. */
+  held: ReadonlySet<Mark>
   /** The session ended before its end. */
   died: boolean
 }
 
-const NOTHING: Outcome = { errors: [], failed: new Map(), again: [], died: false }
-
-function outcomeOf(batch: Batch, report: TransferReport): Outcome {
+function outcomeOf(batch: Batch, report: TransferReport | undefined): Outcome {
   const failed = new Map<RawPath, string>()
   const again: RawPath[] = []
   for (const error of batch.failed) failed.set(error.path as RawPath, error.message)
-  for (const error of report.failed) if (error.vanished) again.push(error.path as RawPath)
-  return { errors: report.errors, failed, again, died: false }
+  for (const error of report?.failed ?? []) if (error.vanished) again.push(error.path as RawPath)
+  return { errors: report?.errors ?? [], failed, again, held: new Set(batch.held), died: false }
 }
 
 function failureBelow(mark: Mark, failed: ReadonlyMap<RawPath, string>): string | null {
@@ -754,15 +699,6 @@ function failureBelow(mark: Mark, failed: ReadonlyMap<RawPath, string>): string 
       return reason
   }
   return null
-}
-
-const isConnectionLoss = (error: unknown) => error instanceof ConnectError || error instanceof TimeoutError
-
-/** Whether this batch can delete a name in the root itself. */
-function deletesAtTop(batch: Batch): boolean {
-  return batch.entries.some(
-    (entry) => (entry.mode === 0 && !entry.path.includes('/')) || (entry.path === '' && entry.hasContent),
-  )
 }
 
 const changedSince = (entry: FileEntry, sinceMs: number) => entry.mode !== 0 && entry.mtime * 1000 >= sinceMs
