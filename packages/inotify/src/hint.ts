@@ -6,9 +6,17 @@ export type Hint =
    * This name was created complete (a symbolic link, a further hard link, a device, a fifo, a socket), deleted, closed after
    * writing, moved here or away, or, with `attribOnly`, only its attributes changed. `movedFrom` on the MOVED_TO side of
    * a move pair inside the tree. `closed`: all that happened is that it was closed after writing. For a directory: it left,
-   * its attributes changed, or it was moved here from `movedFrom`; a 'tree' follows every arrival as soon as it is watched.
+   * its attributes changed (with `excluded` no more than its time, because an excluded name came or went in it), or it was moved here from `movedFrom`; a 'tree' follows every arrival as soon as it is watched.
    */
-  | { kind: 'entry'; path: RawPath; isDir: boolean; movedFrom?: RawPath; attribOnly?: true; closed?: true }
+  | {
+      kind: 'entry'
+      path: RawPath
+      isDir: boolean
+      movedFrom?: RawPath
+      attribOnly?: true
+      closed?: true
+      excluded?: true
+    }
   /** A file was created or modified and not closed yet. Not every way to make a file ends in a close: see the README. */
   | { kind: 'writing'; path: RawPath }
   /**
@@ -46,7 +54,13 @@ function isSame(a: Hint, b: Hint): boolean {
     return a.kind === b.kind && 'state' in a && 'state' in b && a.state === b.state
   if (a.kind !== b.kind || a.path !== b.path) return false
   if (a.kind === 'entry' && b.kind === 'entry') {
-    return a.isDir === b.isDir && a.movedFrom === b.movedFrom && a.attribOnly === b.attribOnly && a.closed === b.closed
+    return (
+      a.isDir === b.isDir &&
+      a.movedFrom === b.movedFrom &&
+      a.attribOnly === b.attribOnly &&
+      a.closed === b.closed &&
+      a.excluded === b.excluded
+    )
   }
   if (a.kind === 'tree' && b.kind === 'tree') return a.movedFrom === b.movedFrom && a.overflow === b.overflow
   return true

@@ -23,6 +23,9 @@ const MASK =
   IN.EXCL_UNLINK
 const ROOT_MASK = MASK | IN.DELETE_SELF | IN.MOVE_SELF
 
+/** What changes the time of the directory that a name is in. */
+const NAME_EVENTS = IN.CREATE | IN.DELETE | IN.MOVED_FROM | IN.MOVED_TO
+
 /** Scanning yields to the queue after this long. */
 const SLICE_MS = 10
 const BLIND_POLL_SECONDS = 30
@@ -188,11 +191,20 @@ export class WatchedTree implements ScanTree {
     const path = this.table.pathOfChild(parent, event.name)
     if (path === undefined) return // detached: gone, or about to be scanned in its new place
     const isDir = (event.mask & IN.ISDIR) !== 0
-    if (this.exclude?.(path, isDir)) return
+    if (this.exclude?.(path, isDir)) {
+      if (event.mask & NAME_EVENTS) this.#excludedNameChanged(parent)
+      return
+    }
     if (event.mask & IN.MOVED_FROM) this.#departures.movedFrom(event.cookie, path)
     const movedFrom = event.mask & IN.MOVED_TO ? this.#departures.take(event.cookie) : undefined
     if (isDir) this.#interpretDirectory(parent, path, movedFrom, event)
     else this.#interpretFile(path, movedFrom, event.mask)
+  }
+
+  /** The time of the directory that it is in has changed all the same. */
+  #excludedNameChanged(parent: WatchNode): void {
+    const path = this.table.pathOf(parent)
+    if (path !== undefined) this.#hints.push({ kind: 'entry', path, isDir: true, attribOnly: true, excluded: true })
   }
 
   #interpretFile(path: RawPath, movedFrom: RawPath | undefined, mask: number): void {

@@ -1,6 +1,6 @@
 export * from './errors.js'
 export { type Expression, Filter, type FilterRule, parseRule, parseRules } from './filter.js'
-export { type FileEntry, isDirectory, isRegular, isSymlink, missing } from './flist/entry.js'
+export { type FileEntry, isDirectory, isRegular, isSymlink, linkGroupOf, missing } from './flist/entry.js'
 export { compareEntries } from './flist/order.js'
 export { ancestors, isGone, SourceTree } from './flist/source.js'
 export type { Credentials } from './handshake.js'

@@ -36,6 +36,9 @@ export interface Stat {
   /** Seconds since the epoch, may be negative; `mtimeNsec` counts up from it. */
   mtime: number
   mtimeNsec: number
+  /** When content, attributes or name last changed: nobody can set it. */
+  ctime: number
+  ctimeNsec: number
   /** The device's number, major * 2^32 + minor. */
   dev: number
   /** The inode's number in two halves of 32 bits: some filesystems use all of them. */
@@ -193,6 +196,8 @@ function decodeStatx(): Stat {
     inoHigh: statx32[0x20 / 4 + HIGH],
     inoLow: statx32[0x20 / 4 + LOW],
     size: statx32[0x28 / 4 + HIGH] * 2 ** 32 + statx32[0x28 / 4 + LOW],
+    ctime: statxSigned32[0x60 / 4 + HIGH] * 2 ** 32 + statx32[0x60 / 4 + LOW],
+    ctimeNsec: statx32[0x68 / 4],
     mtime: statxSigned32[0x70 / 4 + HIGH] * 2 ** 32 + statx32[0x70 / 4 + LOW],
     mtimeNsec: statx32[0x78 / 4],
     rdevMajor: statx32[0x80 / 4],

@@ -7,6 +7,7 @@ import type { MirrorOptions } from './mirror.js'
 import {
   credentialsOf,
   type HttpAddress,
+  initialSyncOf,
   limitOf,
   parseHttp,
   parseRate,
@@ -79,7 +80,12 @@ const source = z.strictObject({
     .boolean()
     .optional()
     .describe('Send a change of mode, owner or time alone when it happens, not with the next change. Default: true'),
-  'initial-sync': z.boolean().optional().describe('Compare everything at the start. Default: true'),
+  'initial-sync': z
+    .union([z.enum(['auto', 'always', 'never']), z.boolean()])
+    .optional()
+    .describe(
+      'Compare everything at the start: auto (unless the snapshot of the last run tells what changed), always, or never. Default: auto',
+    ),
   'full-sync': z.string().optional().describe('When to compare everything again: "every 10h", or a cron expression'),
   'while-written': z
     .boolean()
@@ -256,7 +262,7 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
       include = [],
       exclude = [],
       'exclude-regex': expressions = [],
-      'initial-sync': initialSync = true,
+      'initial-sync': initialSync,
       'full-sync': fullSync,
     } = one
     return {
@@ -269,7 +275,7 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
       attributes: one.attributes ?? true,
       whileWritten: one['while-written'] ?? false,
       failureFile: one['failure-file'],
-      initialSync,
+      initialSync: initialSyncOf(initialSync),
       fullSync: fullSync === undefined ? undefined : at([...path, 'full-sync'], () => parseSchedule(fullSync)),
       targets: one.targets.map((text, k) => {
         const own = typeof text === 'string' ? { to: text } : text

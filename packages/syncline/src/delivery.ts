@@ -1,8 +1,10 @@
 import {
   ancestors,
   ConnectError,
+  compareEntries,
   type FileEntry,
   type Filter,
+  ITEM,
   isDirectory,
   isRegular,
   Pace,
@@ -247,6 +249,34 @@ export class Delivery {
       clearInterval(keepAlive)
       if (!used) await session.close(source)
     }
+  }
+
+  /** Asks, without changing anything, whether these files are there as they are here. Throws as `send` does. */
+  async matches(sample: readonly RawPath[]): Promise<boolean> {
+    const kind = { ignoreTimes: false, dryRun: true, keepUnlisted: true }
+    const session = await this.pool.acquireOther((signal) => this.#open(kind, signal))
+    const { source } = this.view
+    const entries = new Map<RawPath, FileEntry>()
+    source.enter()
+    try {
+      for (const path of new Set(sample.flatMap((one) => ['' as RawPath, ...ancestors(one), one]))) {
+        const entry = source.look(path)
+        if (entry !== null) entries.set(path, entry)
+      }
+    } finally {
+      source.leave()
+    }
+    let same = true
+    const report = await session.transfer({
+      source,
+      entries: [...entries.values()].sort(compareEntries),
+      ioError: true,
+      onItem: (entry, iflags) => {
+        if (iflags & (ITEM.TRANSFER | ITEM.LOCAL_CHANGE | ITEM.IS_NEW) && !isDirectory(entry.mode)) same = false
+      },
+      signal: this.#abort.signal,
+    })
+    return same && report.errors.length === 0
   }
 
   /** Throws HaltError when the source has become empty and the target would lose what it has. */

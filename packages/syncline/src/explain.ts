@@ -21,14 +21,16 @@ export function describeConfig({ file, mirrors, process: own, remarks }: Config)
   return lines.join('\n').trimEnd()
 }
 
+const AT_THE_START: Record<MirrorOptions['initialSync'], string> = {
+  auto: 'At the start everything is compared, unless the snapshot of the last run tells what has changed since.',
+  always: 'At the start everything is compared.',
+  never: 'At the start nothing is compared: only changes from then on are sent.',
+}
+
 function describeMirror(one: MirrorOptions): string[] {
   const lines = [`What changes below ${printable(one.source)} goes to:`]
   for (const target of one.targets) lines.push(`  ${target.destination.name}${describeTarget(target)}`)
-  lines.push(
-    one.initialSync
-      ? '  At the start everything is compared.'
-      : '  At the start nothing is compared: only changes from then on are sent.',
-  )
+  lines.push(`  ${AT_THE_START[one.initialSync]}`)
   if (one.fullSync !== undefined) lines.push(`  Everything is compared again ${describeSchedule(one.fullSync)}.`)
   if (!one.attributes)
     lines.push(
@@ -75,7 +77,7 @@ export function toYaml(file: string): string {
     }),
     ...(!one.attributes && { attributes: false }),
     ...(one.whileWritten && { 'while-written': true }),
-    ...(!one.initialSync && { 'initial-sync': false }),
+    ...(one.initialSync !== 'auto' && { 'initial-sync': one.initialSync }),
     ...(one.fullSync !== undefined && {
       'full-sync': 'cron' in one.fullSync ? one.fullSync.cron : describeSchedule(one.fullSync).replace(/ (\w)$/, '$1'),
     }),

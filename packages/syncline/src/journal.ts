@@ -10,8 +10,7 @@ export interface Kept {
 }
 
 interface Operation {
-  target: string
-  path: RawPath
+  key: Buffer
   /** What to keep; undefined forgets it. */
   value: Buffer | undefined
 }
@@ -24,12 +23,16 @@ export class Journal {
   #pending: Operation[] = []
   #writing: Promise<void> | undefined
   #failure: Error | undefined
+  #sequence: number
 
   private constructor(
     readonly db: ClassicLevel<Buffer, Buffer>,
     /** It could not be read and was begun anew: what it held is only found by a full sync. */
     readonly lost: boolean,
-  ) {}
+    sequence: number,
+  ) {
+    this.#sequence = sequence
+  }
 
   /** Opens or creates the journal below `directory`. One process at a time. Throws ConfigError when another has it. */
   static async open(directory: string): Promise<Journal> {
@@ -41,22 +44,23 @@ export class Journal {
     })
     try {
       await db.open()
+      return new Journal(db, false, await lastSequence(db))
     } catch (error) {
-      if ((error as { cause?: { code?: string } }).cause?.code === 'LEVEL_LOCKED') {
+      const { cause = error } = error as { cause?: unknown }
+      const { code, message } = cause as Error & { code?: string }
+      if (code === 'LEVEL_LOCKED') {
         throw new ConfigError(
           `a mirror of this SRC to the same DEST is already running (its journal ${directory} is in use)`,
         )
       }
       await db.close().catch(() => undefined)
-      const { cause } = error as { cause?: Error & { code?: string } }
-      if (cause?.code !== 'LEVEL_CORRUPTION')
-        throw new ConfigError(`cannot open the journal ${directory}: ${cause?.message ?? (error as Error).message}`)
+      const damaged = code === 'LEVEL_CORRUPTION' || message.includes('No such file')
+      if (!damaged) throw new ConfigError(`cannot open the journal ${directory}: ${message}`)
       // A journal that cannot be read is worth less than none: a full sync finds what it held.
       await ClassicLevel.destroy(directory)
       await db.open()
-      return new Journal(db, true)
+      return new Journal(db, true, 0)
     }
-    return new Journal(db, false)
   }
 
   /** What `target` owed when the journal was last written. */
@@ -71,11 +75,39 @@ export class Journal {
   }
 
   owed(target: string, path: RawPath, tree: boolean): void {
-    this.#push({ target, path, value: tree ? TREE : ENTRY })
+    this.#push({ key: keyOf(target, path), value: tree ? TREE : ENTRY })
   }
 
   done(target: string, path: RawPath): void {
-    this.#push({ target, path, value: undefined })
+    this.#push({ key: keyOf(target, path), value: undefined })
+  }
+
+  // --- the snapshot of the source, see there
+
+  /** What was recorded of directories. */
+  async records(directories: readonly RawPath[]): Promise<(Buffer | undefined)[]> {
+    return this.db.getMany(directories.map(recordKey))
+  }
+
+  /** Records a directory, or forgets it; on the disk not before what was said until now. */
+  record(directory: RawPath, value: Buffer | undefined): void {
+    this.#push({ key: recordKey(directory), value })
+  }
+
+  /** Forgets what was recorded of a directory and all below it. */
+  async forgetBelow(directory: RawPath): Promise<void> {
+    this.record(directory, undefined)
+    const range = { gt: recordKey(`${directory}/` as RawPath), lt: recordKey(`${directory}0` as RawPath) } // 0 follows /
+    for await (const key of this.db.keys(range)) this.#push({ key, value: undefined })
+  }
+
+  /** What `target` was when a full sync of it ended: the same now means that it owes nothing but what is owed here. */
+  async synced(target: string): Promise<string | undefined> {
+    return (await this.db.get(syncedKey(target)))?.toString()
+  }
+
+  setSynced(target: string, what: string | undefined): void {
+    this.#push({ key: syncedKey(target), value: what === undefined ? undefined : Buffer.from(what) })
   }
 
   /** Resolves when all that was said so far is written. Throws when the disk refuses. */
@@ -102,7 +134,12 @@ export class Journal {
       await nextTurn()
       while (this.#pending.length > 0) {
         const { length } = this.#pending
-        await this.db.batch(this.#pending.map(encode))
+        await this.db.batch([
+          { type: 'del', key: sequenceKey(this.#sequence) },
+          { type: 'put', key: sequenceKey(this.#sequence + 1), value: ENTRY },
+          ...this.#pending.map(encode),
+        ])
+        this.#sequence++
         this.#pending.splice(0, length)
       }
       this.#failure = undefined
@@ -119,11 +156,31 @@ export class Journal {
   }
 }
 
-function encode({ target, path, value }: Operation) {
-  const key = keyOf(target, path)
+function encode({ key, value }: Operation) {
   return value === undefined ? { type: 'del' as const, key } : { type: 'put' as const, key, value }
 }
 
 function keyOf(target: string, path: RawPath): Buffer {
   return Buffer.concat([Buffer.from(target), Buffer.from([0]), Buffer.from(path, 'latin1')])
+}
+
+// No target has an empty name.
+const recordKey = (directory: RawPath) => Buffer.concat([Buffer.from('\0d'), Buffer.from(directory, 'latin1')])
+const syncedKey = (target: string) => Buffer.from(`\0s${target}`)
+
+/**
+ * Each write takes away the number of the one before and leaves its own. A torn last write takes nothing with it that was
+ * before; but where a write in the middle is lost, which LevelDB passes over in silence, two numbers are left.
+ */
+const SEQUENCE = Buffer.from('\0n')
+const sequenceKey = (sequence: number) => Buffer.concat([SEQUENCE, Buffer.from(`${sequence}`)])
+
+/** Reads everything once. Throws an error with the code LEVEL_CORRUPTION when something is missing or unreadable. */
+async function lastSequence(db: ClassicLevel<Buffer, Buffer>): Promise<number> {
+  const numbers: number[] = []
+  for await (const [key] of db.iterator({ fillCache: false })) {
+    if (key.subarray(0, SEQUENCE.length).equals(SEQUENCE)) numbers.push(Number(key.subarray(SEQUENCE.length)))
+  }
+  if (numbers.length > 1) throw Object.assign(new Error('a write is missing'), { code: 'LEVEL_CORRUPTION' })
+  return numbers[0] ?? 0
 }

@@ -48,7 +48,7 @@ export class LinkIndex {
   ) {}
 
   /** Remembers what a look has met. */
-  note({ path, linkGroup, nlink }: FileEntry): void {
+  note({ path, linkGroup, nlink }: Pick<FileEntry, 'path' | 'linkGroup' | 'nlink'>): void {
     if (linkGroup === '') {
       const group = this.#groups.get(this.#groupAt.get(path) ?? '')
       group?.single.add(path)

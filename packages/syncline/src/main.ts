@@ -72,7 +72,13 @@ function program(run: (code: Promise<number>) => void): Command {
         'halt rather than delete more names than this at DEST within ten seconds: a number, or a part such as 25%',
       ).argParser((text: string) => limitOf('--max-delete=', text)),
     )
-    .option('--no-initial-sync', 'do not compare everything first; send only changes from now on')
+    .addOption(
+      new Option(
+        '--initial-sync <when>',
+        'compare everything first: auto (unless the snapshot of the last run tells what changed), always, never',
+      ).choices(['auto', 'always', 'never']),
+    )
+    .option('--no-initial-sync', 'do not compare anything first; send only changes from now on (the same as never)')
     .option('-z, --compress', 'compress what is sent')
     .addOption(
       new Option('--bwlimit <rate>', 'send at most this much: KiB a second, or with K, M, G').argParser(parseRate),

@@ -1,12 +1,15 @@
+import { createHash } from 'node:crypto'
 import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
-import { type Expression, Filter, type FilterRule, printable, type RawPath, SourceTree } from '@syncline/rsync'
+import { type Expression, Filter, type FilterRule, parent, printable, type RawPath, SourceTree } from '@syncline/rsync'
 import type { Logger } from 'pino'
+import type { Notice } from './dirty.js'
 import { ConfigError } from './errors.js'
 import { FailureFile } from './failure-file.js'
 import { RootGuard } from './guard.js'
 import type { Journal } from './journal.js'
 import { LinkIndex } from './links.js'
 import { type Schedule, Timetable } from './schedule.js'
+import { type Comparison, Snapshot } from './snapshot.js'
 import { Target, type TargetContext, type TargetOptions, type TargetStatus } from './target.js'
 
 /** A file that is being written is looked at when it is closed, or when nothing was written for this long. */
@@ -18,7 +21,11 @@ const MOVE_BYTES = 256 << 10
 const RENAME_MS = 3
 /** Such a backup is mostly removed as soon as the change is written. */
 const BACKUP_MS = 1_000
+const EXCLUDED_MS = 500
 const RENAMES_MAX = 1_000
+/** So many names that changed while nobody watched are sent by name, whatever part of all they are. */
+const DIFFERENT_MIN = 1_000
+const SWEEP_MAX = 1_000
 
 /** One source with its targets: what the command line and every form of configuration come to. */
 export interface MirrorOptions {
@@ -31,7 +38,11 @@ export interface MirrorOptions {
   attributes: boolean
   /** Whether a file that is written without a pause is sent now and then. */
   whileWritten: boolean
-  initialSync: boolean
+  /**
+   * Whether to compare everything at the start. `auto`: where the snapshot of the source and a sample of the target do
+   * not prove it unnecessary.
+   */
+  initialSync: 'auto' | 'always' | 'never'
   /** When to compare everything again, beside the times at which it is necessary. */
   fullSync: Schedule | undefined
   /** Where to keep a list of what has failed and is still owed. */
@@ -58,6 +69,9 @@ export class Mirror {
   readonly #guard: RootGuard
   readonly #filter: Filter
   readonly #links: LinkIndex
+  readonly #snapshot: Snapshot
+  /** How many names the source has, when that is known. */
+  readonly #names = { count: 0 }
   /** Small files that were renamed a moment ago: old name to new. */
   readonly #renamed = new Map<RawPath, { to: RawPath; atMs: number }>()
   #watcher: TreeWatcher | undefined
@@ -87,10 +101,23 @@ export class Mirror {
       guard: this.#guard,
       journal,
       log,
-      names: { count: 0 },
-      onMirroring,
+      names: this.#names,
+      onMirroring: (target) => {
+        onMirroring(target)
+        this.#keepSnapshot(target)
+      },
     }
     this.targets = options.targets.map((one) => new Target(one, context))
+    this.#snapshot = new Snapshot({
+      source: this.#source,
+      filter: this.#filter,
+      links: this.#links,
+      guard: this.#guard,
+      journal,
+      drainedAtMs: () => this.#watcher?.drainedAtMs ?? 0,
+      calm: () => this.targets.every((target) => target.owed === 0),
+      mark: (notice) => this.#markAll(notice),
+    })
   }
 
   /** Watches first, then each target's full sync: what changes in between is seen. */
@@ -102,20 +129,80 @@ export class Mirror {
       onError: (error) => this.onFatal(error),
       onNotice: (line) => this.log.warn(line),
     })
-    const initialSync = this.options.initialSync || this.journal.lost
+    this.#snapshot.watched()
     if (this.journal.lost)
       this.log.warn('the journal could not be read and was begun anew: a full sync finds what it held')
-    for (const target of this.targets) {
-      const kept = await this.journal.load(target.name)
-      target.start(
-        initialSync,
-        kept.map(({ path, tree }) => ({ path, scope: tree ? 'tree' : 'entry', quick: tree })),
-      )
-    }
+    const synced = new Set<Target>()
+    for (const target of this.targets) if (await this.#isSynced(target)) synced.add(target)
+    const comparison = synced.size > 0 ? await this.#compare() : null
+    for (const target of this.targets)
+      void this.#startTarget(target, synced.has(target) ? comparison : null).catch(this.onFatal)
     const { failureFile } = this.options
     if (failureFile !== undefined) this.#failureFile = new FailureFile(failureFile, () => this.status(), this.log)
     if (this.options.fullSync !== undefined)
       this.#timetable = new Timetable(this.options.fullSync, () => this.#compareAll())
+  }
+
+  /** How the source differs from what it was, when a target can make use of that. */
+  async #compare(): Promise<Comparison | null> {
+    if (this.options.initialSync !== 'auto') return null
+    const beganMs = performance.now()
+    const comparison = await this.#snapshot.compare()
+    if (comparison === null) return null
+    const { notices, names } = comparison
+    this.#names.count = names
+    const seconds = ((performance.now() - beganMs) / 1000).toFixed(1)
+    this.log.info(`${names} names compared with the snapshot in ${seconds} s: ${notices.length} differ`)
+    // To send a large part by name takes longer than to compare everything, which also halts where nothing is left.
+    if (names === 0) return null
+    return notices.length > Math.max(DIFFERENT_MIN, names / 10) ? null : comparison
+  }
+
+  async #startTarget(target: Target, comparison: Comparison | null): Promise<void> {
+    // At once, so that it is in the journal before the snapshot tells of it no more.
+    for (const notice of comparison?.notices ?? []) target.mark(notice)
+    const kept = await this.journal.load(target.name)
+    const owed = kept.map(({ path, tree }): Notice => ({ path, scope: tree ? 'tree' : 'entry', quick: tree }))
+    if (comparison === null || !(await this.#matches(target, comparison))) {
+      const always = this.options.initialSync !== 'never' || this.journal.lost
+      if (always) this.journal.setSynced(target.name, undefined)
+      return target.start(always, owed)
+    }
+    // A receiver that died while these were sent may have left its temporary files.
+    const directories = [...new Set(kept.map(({ path }) => parent(path)))]
+    const swept = directories.map((path): Notice => ({ path, scope: 'level', quick: true }))
+    target.start(directories.length > SWEEP_MAX, [...owed, ...swept], true)
+  }
+
+  async #matches(target: Target, { sample }: Comparison): Promise<boolean> {
+    if (sample.length === 0 || target.options.update) return true
+    try {
+      if (await target.matches(sample)) return true
+      this.log.warn(`${target.name} is not as it was left: everything is compared`)
+    } catch (error) {
+      this.log.warn(`${target.name}: ${(error as Error).message}; everything will be compared`)
+    }
+    return false
+  }
+
+  async #isSynced(target: Target): Promise<boolean> {
+    return (await this.journal.synced(target.name)) === this.#meaning(target)
+  }
+
+  /** What a full sync of this target means: after it, and while this stays so, it is equal but for what is owed. */
+  #meaning({ options }: Target): string {
+    const { rules, expressions } = this.options
+    const patterns = [rules, expressions.map(({ source }) => source)]
+    return createHash('sha256')
+      .update(JSON.stringify([patterns, options.delete, options.update]))
+      .digest('hex')
+  }
+
+  /** From now on this target owes nothing but what the journal says. */
+  #keepSnapshot(target: Target): void {
+    if (this.options.initialSync === 'never' || !target.fullySynced) return
+    this.journal.setSynced(target.name, this.#meaning(target))
+    this.#snapshot.begin()
   }
 
   #compareAll(): void {
@@ -150,6 +237,7 @@ export class Mirror {
   async stop(): Promise<void> {
     this.#timetable?.stop()
     this.#failureFile?.close()
+    await this.#snapshot.finish()
     await this.#watcher?.close()
     await Promise.all(this.targets.map((target) => target.stop(STOP_GRACE_MS)))
     await this.journal.close()
@@ -159,6 +247,8 @@ export class Mirror {
     const moves = new Moves(hints)
     for (const hint of hints) {
       this.#followLinks(hint, moves.to)
+      if (hint.kind !== 'root' && hint.kind !== 'unmounted')
+        this.#snapshot.noticed(raw(hint.path), hint.kind === 'tree')
       switch (hint.kind) {
         case 'entry':
           this.#markEntry(hint, moves)
@@ -188,7 +278,9 @@ export class Mirror {
 
   #markEntry(hint: EntryHint, moves: Moves): void {
     const path = raw(hint.path)
-    const { attribOnly, movedFrom, isDir, closed } = hint
+    const { attribOnly, movedFrom, isDir, closed, excluded } = hint
+    // Nothing but a directory's time, and perhaps a thousand times a second.
+    if (excluded) return this.#markAll({ path, content: false, settleMs: EXCLUDED_MS, evenWhileWritten: true })
     if (attribOnly === true && !this.options.attributes) return
     if (attribOnly !== true) this.#markBackup(path)
     if (moves.isLeaving(hint)) return // its new name comes next

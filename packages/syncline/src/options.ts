@@ -21,7 +21,7 @@ export interface CommandOptions {
   rules?: FilterRule[]
   delete: boolean
   maxDelete?: Limit
-  initialSync: boolean
+  initialSync: boolean | 'auto' | 'always' | 'never'
   compress?: boolean
   bwlimit?: number
   sessions: number
@@ -57,10 +57,15 @@ export function mirrorOf(source: string, destinations: readonly string[], option
     expressions: [],
     attributes: true,
     whileWritten: false,
-    initialSync: options.initialSync,
+    initialSync: initialSyncOf(options.initialSync),
     fullSync: undefined,
     failureFile: undefined,
   }
+}
+
+/** --no-initial-sync is `never`; `auto` unless something else is said. */
+export function initialSyncOf(given: boolean | 'auto' | 'always' | 'never' | undefined): MirrorOptions['initialSync'] {
+  return given === undefined || given === true ? 'auto' : given === false ? 'never' : given
 }
 
 /** What belongs to the process: from the command line where it was given there, else from the configuration. */

@@ -149,7 +149,7 @@ class Reader {
           expressions: this.#expressions(head),
           attributes: switches.attrib,
           whileWritten: switches.modify,
-          initialSync: true,
+          initialSync: 'auto',
           fullSync: this.#crontab(sersync),
           failureFile: this.#failLog(sersync),
         },

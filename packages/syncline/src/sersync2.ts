@@ -42,7 +42,7 @@ async function start(options: Flags): Promise<number> {
   if (options.m !== undefined) throw new ConfigError(`-m ${options.m}: plugins are not supported yet`)
   const config = read(options.o)
   for (const mirror of config.mirrors) {
-    mirror.initialSync = options.r === true
+    mirror.initialSync = options.r === true ? 'always' : 'never'
     if (options.n !== undefined) for (const target of mirror.targets) target.sessions = options.n
   }
   const common = {

@@ -143,6 +143,16 @@ export class Target {
     return this.#state
   }
 
+  /** How many paths are owed. */
+  get owed(): number {
+    return this.#dirty.size + this.#flying.size + this.#moves.length
+  }
+
+  /** Whether it was equal to the source once, and owes all that has changed since. */
+  get fullySynced(): boolean {
+    return this.#fullySynced
+  }
+
   /** Whether the first full sync is done. */
   get announced(): boolean {
     return this.#announced
@@ -153,11 +163,18 @@ export class Target {
     return this.#delivery.probe()
   }
 
-  /** Begins with a full sync, or without one. `owed` is what the journal kept. */
-  start(fullSync: boolean, owed: readonly Notice[]): void {
+  /** Whether these files of the source are at the target as they are here: it is as we have left it. */
+  matches(sample: readonly RawPath[]): Promise<boolean> {
+    return this.#delivery.matches(sample)
+  }
+
+  /**
+   * Begins with a full sync, or without one. `owed` is what is known to differ; `equal` says that nothing else does.
+   */
+  start(fullSync: boolean, owed: readonly Notice[], equal = fullSync): void {
     for (const notice of owed) this.mark(notice)
     this.#first = new Set([ROOT])
-    this.#fullySynced = fullSync
+    this.#fullySynced = equal
     // Without a full sync the root's attributes alone show that changes can flow.
     this.mark(fullSync ? { path: ROOT, scope: 'tree', quick: true } : { path: ROOT, content: false })
   }
@@ -270,7 +287,7 @@ export class Target {
       name: this.name,
       state: this.#state,
       reason: this.#reason,
-      owed: this.#dirty.size + this.#flying.size + this.#moves.length,
+      owed: this.owed,
       lagMs: nowMs - sinceMs,
       failures,
       lastError: this.#lastError,

@@ -17,6 +17,9 @@ import { entryOf, type FileEntry, isDirectory, isSymlink } from './entry.js'
 /** What the receiver can take: its own buffers for a path hold MAXPATHLEN bytes, and a longer one ends the session. */
 const WIRE_PATH_MAX = 4000
 
+/** Whether a name belongs to the tree. */
+type Keep = (path: RawPath, directory: boolean) => boolean
+
 /**
  * The tree that is sent. Every look-up starts at one descriptor and follows no symlink on the way, so that nobody who
  * can write below the root can make us read outside it. The descriptor is held only between `enter` and `leave`: a
@@ -74,51 +77,57 @@ export class SourceTree {
    * Looks at every name in the directory `dir`, in the order of the file list: files, then directories.
    * Null when it is not there (any more). One name that fails goes to `failed`.
    */
-  list(
+  list(dir: RawPath, keep: Keep, failed: (error: FileError) => void): FileEntry[] | null {
+    const files: FileEntry[] = []
+    const directories: FileEntry[] = []
+    const found = this.#each(dir, keep, failed, (path, stat) => {
+      const entry = isSymlink(stat.mode) ? this.look(path) : entryOf(path, stat)
+      if (entry !== null) (isDirectory(entry.mode) ? directories : files).push(entry)
+    })
+    if (!found) return null
+    files.sort((a, b) => (a.path < b.path ? -1 : 1))
+    directories.sort((a, b) => (`${a.path}/` < `${b.path}/` ? -1 : 1))
+    return files.concat(directories)
+  }
+
+  /** What lstat tells of every name in the directory `dir`, by path. Null when it is not there (any more). */
+  stats(dir: RawPath, keep: Keep, failed: (error: FileError) => void): Map<RawPath, Stat> | null {
+    const stats = new Map<RawPath, Stat>()
+    return this.#each(dir, keep, failed, (path, stat) => void stats.set(path, stat)) ? stats : null
+  }
+
+  /** False when there is no such directory. */
+  #each(
     dir: RawPath,
-    keep: (path: RawPath, directory: boolean) => boolean,
+    keep: Keep,
     failed: (error: FileError) => void,
-  ): FileEntry[] | null {
+    take: (path: RawPath, stat: Stat) => void,
+  ): boolean {
     let fd: number
     try {
       tooLong(dir)
       fd = openBeneath(this.#root, dir, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
     } catch (error) {
-      if (isGone(error)) return null
+      if (isGone(error)) return false
       throw fileError(dir, error)
     }
     try {
-      return this.#listOpen(fd, dir, keep, failed)
+      for (const name of readdirSync(`/proc/self/fd/${fd}`, 'latin1')) {
+        const path = join(dir, name)
+        try {
+          tooLong(path)
+          const stat = statAt(fd, name)
+          if (keep(path, isDirectory(stat.mode))) take(path, stat)
+        } catch (error) {
+          if (!isGone(error)) failed(fileError(path, error))
+        }
+      }
+      return true
     } catch (error) {
       throw fileError(dir, error)
     } finally {
       close(fd)
     }
-  }
-
-  #listOpen(
-    fd: number,
-    dir: RawPath,
-    keep: (path: RawPath, directory: boolean) => boolean,
-    failed: (error: FileError) => void,
-  ): FileEntry[] {
-    const files: FileEntry[] = []
-    const directories: FileEntry[] = []
-    for (const name of readdirSync(`/proc/self/fd/${fd}`, 'latin1')) {
-      const path = join(dir, name)
-      try {
-        tooLong(path)
-        const stat = statAt(fd, name)
-        if (!keep(path, isDirectory(stat.mode))) continue
-        const entry = isSymlink(stat.mode) ? this.look(path) : entryOf(path, stat)
-        if (entry !== null) (isDirectory(entry.mode) ? directories : files).push(entry)
-      } catch (error) {
-        if (!isGone(error)) failed(fileError(path, error))
-      }
-    }
-    files.sort((a, b) => (a.path < b.path ? -1 : 1))
-    directories.sort((a, b) => (`${a.path}/` < `${b.path}/` ? -1 : 1))
-    return files.concat(directories)
   }
 
   /** Opens a regular file for reading. Throws FileError; the caller closes. */
