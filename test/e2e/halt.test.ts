@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { describe, test } from 'node:test'
 import { Daemon } from '../support/daemon.js'
@@ -194,6 +195,59 @@ test(
     await syncline.reaches('the second is halted', ({ state }) => state === 'halted', 1)
     assert.deepEqual(differences(stage.path('a'), stage.path('b')), [])
     assert.ok(fs.existsSync(stage.path('a/one')))
+  }),
+)
+
+describe('rm -rf of all that is in the source', () => {
+  const FILES = 5_000
+  const nested = (source: string) => {
+    small(source)
+    fs.writeFileSync(`${source}/.hidden`, 'hidden')
+    for (let i = 0; i < FILES; i++) {
+      const dir = `${source}/${i % 2 === 0 ? 'even' : '.odd'} ${i % 20}/d${i % 100}/below`
+      if (i < 100) fs.mkdirSync(dir, { recursive: true })
+      fs.writeFileSync(`${dir}/${i}`, `${i}`)
+    }
+  }
+  const REMOVALS = {
+    'by one rm': 'rm -rf -- "$1"/* "$1"/.[!.]*',
+    'by two at once': 'rm -rf -- "$1"/* & rm -rf -- "$1"/.[!.]* & wait',
+    'by two that rest between directories':
+      'for d in "$1"/*; do rm -rf -- "$d"; sleep 0.02; done & for d in "$1"/.[!.]*; do rm -rf -- "$d"; sleep 0.03; done & wait',
+  }
+  for (const [name, script] of Object.entries(REMOVALS)) {
+    test(
+      `${name}: the target halts and keeps everything; resume empties it`,
+      staged(async (stage) => {
+        const { source, module, syncline } = await mirrored(stage, nested)
+        execFileSync('cp', ['-a', module, stage.path('former')])
+        execFileSync('sh', ['-c', script, 'sh', source])
+        await assertHalted(syncline)
+        const [{ reason }] = await syncline.status()
+        assert.match(reason ?? '', /source is empty.*syncline resume/)
+        await sleep(2000)
+        assert.deepEqual(differences(stage.path('former'), module, { except: ['mtime'] }), [])
+        await syncline.resume()
+        await syncline.equal(source, module)
+        assert.deepEqual(fs.readdirSync(module), [])
+      }),
+    )
+  }
+})
+
+test(
+  'rm -rf of a directory of 3,000 files arrives',
+  staged(async (stage) => {
+    const { source, module, syncline } = await mirrored(stage, (path) => {
+      small(path)
+      for (let i = 0; i < 3_000; i++) {
+        if (i < 30) fs.mkdirSync(`${path}/many/${i}`, { recursive: true })
+        fs.writeFileSync(`${path}/many/${i % 30}/${i}`, `${i}`)
+      }
+    })
+    execFileSync('rm', ['-rf', `${source}/many`])
+    await syncline.equal(source, module)
+    assert.ok(!fs.existsSync(`${module}/many`))
   }),
 )
 

@@ -1,7 +1,10 @@
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFileSync, existsSync, mkdirSync, watch, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { Daemon } from '../support/daemon.js'
+import { sleep } from '../support/eventually.js'
 import { content, makeSmall } from '../support/sample.js'
 import { staged } from '../support/stage.js'
 import { Syncline } from '../support/syncline.js'
@@ -21,13 +24,18 @@ function makeProject(dir: string): void {
   }
 }
 
+const sed = (file: string, text: string) => execFileSync('sed', ['-i', `1s/.*/${text}/`, file])
+const vim = (file: string, text: string, ...commands: string[]) =>
+  execFileSync('vim', ['-u', 'NONE', '-N', '-es', ...commands, '-c', `normal ggO${text}`, '-c', 'wq', file])
+const vimWithBackup = (file: string, text: string) => vim(file, text, '-c', 'set backupskip=')
+
 const PROGRAMS: Record<string, (source: string, scratch: string) => void> = {
   'sed -i': (source) => {
-    for (let i = 0; i < 20; i++) execFileSync('sed', ['-i', `1s/.*/edit ${i}/`, `${source}/one`])
+    for (let i = 0; i < 20; i++) sed(`${source}/one`, `edit ${i}`)
   },
   vim: (source) => {
-    for (let i = 0; i < 5; i++)
-      execFileSync('vim', ['-u', 'NONE', '-N', '-es', '-c', `normal ggOedit ${i}`, '-c', 'wq', `${source}/one`])
+    for (let i = 0; i < 5; i++) vim(`${source}/one`, `edit ${i}`)
+    for (let i = 0; i < 5; i++) vimWithBackup(`${source}/one`, `edit ${i}`)
   },
   'git: commits, branches, checkout, gc': (source) => {
     makeProject(source)
@@ -63,6 +71,22 @@ const PROGRAMS: Record<string, (source: string, scratch: string) => void> = {
       execFileSync('mv', [`${source}/elsewhere`, `${source}/src`])
     }
   },
+  'npm ci, twice': (source, scratch) => {
+    const npm = (cwd: string, ...parameters: string[]) =>
+      execFileSync('npm', [...parameters, `--cache=${scratch}/cache`, '--no-audit', '--no-fund'], {
+        cwd,
+        stdio: 'pipe',
+      })
+    const project = `${scratch}/project`
+    mkdirSync(project)
+    const dependencies = { mkdirp: '1.0.4', once: '1.4.0', 'is-number': '7.0.0' }
+    writeFileSync(`${project}/package.json`, JSON.stringify({ name: 'project', version: '1.0.0', dependencies }))
+    npm(project, 'install', '--package-lock-only')
+    mkdirSync(`${source}/project`)
+    for (const name of ['package.json', 'package-lock.json'])
+      copyFileSync(`${project}/${name}`, `${source}/project/${name}`)
+    for (let i = 0; i < 2; i++) npm(`${source}/project`, 'ci')
+  },
 }
 
 for (const [name, run] of Object.entries(PROGRAMS)) {
@@ -79,3 +103,77 @@ for (const [name, run] of Object.entries(PROGRAMS)) {
     }),
   )
 }
+
+const EDITORS = { vim, 'vim, which renames what was there to a backup': vimWithBackup, 'sed -i': sed }
+
+for (const [name, edit] of Object.entries(EDITORS)) {
+  test(
+    `${name}: each edit sends one file, and no temporary or backup name is ever made at the target`,
+    staged(async (stage) => {
+      const source = stage.dir('source')
+      makeSmall(source)
+      const module = stage.path('module')
+      const global = { 'transfer logging': true, 'log format': '%o "%f"' }
+      const daemon = await Daemon.start(stage, { modules: { m: module }, global })
+      const syncline = await Syncline.start(stage, source, daemon.url('m'))
+      await syncline.equal(source, module)
+      const received = () => daemon.log().match(/recv ".*"/g) ?? []
+      const before = received().length
+      const made = new Set<string>()
+      const watcher = watch(module, (_, file) => made.add(String(file)))
+      stage.defer(() => watcher.close())
+      const edits = 10
+      for (let i = 0; i < edits; i++) {
+        edit(`${source}/one`, `edit ${i}`)
+        await sleep(400)
+      }
+      await sleep(1500) // whatever else might still follow
+      await syncline.equal(source, module)
+      const sent = received().slice(before)
+      assert.equal(sent.filter((line) => line === 'recv "one"').length, edits)
+      // Between two system calls of an editor there is time to look at what it makes for a moment: rarely, we do.
+      assert.ok(sent.length <= edits + 1, sent.join('\n'))
+      // 'module' is the directory itself, and the third rsync's own.
+      const strange = [...made].filter((file) => !/^(one|module|\.one\.\w{6})$/.test(file))
+      assert.ok(strange.length <= 2, strange.join('\n'))
+      assert.ok(!strange.some((file) => existsSync(`${module}/${file}`)), 'and what was looked at is gone again')
+    }),
+  )
+}
+
+/** A database: pages are changed in a mapping, flushed now and then, and unmapped when a line comes in. */
+const DATABASE = `
+import mmap, sys
+file = open(sys.argv[1], 'r+b')
+pages = mmap.mmap(file.fileno(), 0)
+for i in range(20):
+    pages[i * 40960 : i * 40960 + 100] = bytes([65 + i]) * 100
+    if i % 4 == 3: pages.flush()
+print('written', flush=True)
+sys.stdin.readline()
+pages[0:5] = b'CLOSE'
+pages.close()
+file.close()
+`
+
+test(
+  'a database that is written through a mapping is equal once it is closed, at once or much later',
+  staged(async (stage) => {
+    const source = stage.dir('source')
+    makeSmall(source)
+    for (const name of ['closed', 'left open']) writeFileSync(`${source}/${name}`, content(1_000_000))
+    const module = stage.path('module')
+    const daemon = await Daemon.start(stage, { modules: { m: module } })
+    const syncline = await Syncline.start(stage, source, daemon.url('m'))
+    await syncline.equal(source, module)
+    execFileSync('python3', ['-c', DATABASE, `${source}/closed`], { input: '\n' })
+    const python = spawn('python3', ['-c', DATABASE, `${source}/left open`], { stdio: ['pipe', 'pipe', 'inherit'] })
+    stage.defer(() => void python.kill('SIGKILL'))
+    await once(python.stdout, 'data')
+    await syncline.equal(source, module, { ignore: (path) => path === 'left open' })
+    await sleep(3000)
+    python.stdin.end('\n')
+    await once(python, 'exit')
+    await syncline.equal(source, module)
+  }),
+)

@@ -5,7 +5,8 @@ export type Hint =
   /**
    * This name was created complete (a symbolic link, a further hard link, a device, a fifo, a socket), deleted, closed after
    * writing, moved here or away, or, with `attribOnly`, only its attributes changed. `movedFrom` on the MOVED_TO side of
-   * a move pair inside the tree. `closed`: all that happened is that it was closed after writing. For a directory: it left,
+   * a move pair inside the tree. `closed`: all that happened is that it was closed after writing. `gone`: it was
+   * deleted or moved away, though by now there may be another of that name. For a directory: it left,
    * its attributes changed (with `excluded` no more than its time, because an excluded name came or went in it), or it was moved here from `movedFrom`; a 'tree' follows every arrival as soon as it is watched.
    */
   | {
@@ -16,6 +17,7 @@ export type Hint =
       attribOnly?: true
       closed?: true
       excluded?: true
+      gone?: true
     }
   /** A file was created or modified and not closed yet. Not every way to make a file ends in a close: see the README. */
   | { kind: 'writing'; path: RawPath }
@@ -59,7 +61,8 @@ function isSame(a: Hint, b: Hint): boolean {
       a.movedFrom === b.movedFrom &&
       a.attribOnly === b.attribOnly &&
       a.closed === b.closed &&
-      a.excluded === b.excluded
+      a.excluded === b.excluded &&
+      a.gone === b.gone
     )
   }
   if (a.kind === 'tree' && b.kind === 'tree') return a.movedFrom === b.movedFrom && a.overflow === b.overflow

@@ -174,12 +174,13 @@ export function directoryIdentity(path: string): Identity | number {
 
 /**
  * Whether a name that was just created may belong to a file that is open for writing: regular, and not one more name of
- * an existing file. Only such a file announces its completion by IN_CLOSE_WRITE.
+ * an existing file. Only such a file announces its completion by IN_CLOSE_WRITE; or what is gone again, its departure.
  */
 export function mayBeBeingWritten(path: string): boolean {
   if (path.length >= PATH_MAX) return false
   const flags = AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC
-  if (c.statx(AT_FDCWD, cString(path), flags, STATX_TYPE | STATX_NLINK, statxOut) < 0) return false
+  const result = orErrno(c.statx(AT_FDCWD, cString(path), flags, STATX_TYPE | STATX_NLINK, statxOut))
+  if (result < 0) return result === -ERRNO.ENOENT
   return (statxOut.readUInt16LE(28) & S_IFMT) === constants.S_IFREG && statxOut.readUInt32LE(16) === 1
 }
 

@@ -77,6 +77,11 @@ export class TreeWatcher {
     return this.#drainedAtMs
   }
 
+  /** Whether there are events that were not handed over yet: what they say may change what to make of the last hints. */
+  get hasMore(): boolean {
+    return this.#tree?.hasMore === true
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)

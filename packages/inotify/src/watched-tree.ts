@@ -135,6 +135,11 @@ export class WatchedTree implements ScanTree {
     return { watches, events: this.#eventCount, overflows: this.#overflowCount, blind: this.#blind.count }
   }
 
+  /** Whether events wait to be read. */
+  get hasMore(): boolean {
+    return !this.#closed && !this.#queue.isEmpty
+  }
+
   /** When (Date.now) everything that had happened by then had been handed over. */
   get drainedAtMs(): number {
     const nowMs = Date.now()
@@ -244,6 +249,7 @@ export class WatchedTree implements ScanTree {
       ...(movedFrom !== undefined && { movedFrom }),
       ...(mask & IN.ATTRIB && { attribOnly: true }),
       ...(mask & IN.CLOSE_WRITE && { closed: true }),
+      ...(mask & (IN.DELETE | IN.MOVED_FROM) && { gone: true }),
     })
   }
 

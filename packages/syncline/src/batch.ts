@@ -34,6 +34,8 @@ export interface Batch {
   held: Mark[]
   /** Missing names whose content has another name at the target. */
   moved: Set<RawPath>
+  /** The files with several names that are listed. */
+  linkGroups: Set<string>
   /** The whole tree is listed. */
   whole: boolean
 }
@@ -95,6 +97,7 @@ class BatchBuilder {
       large: this.#large,
       held: this.#held,
       moved: this.#moved,
+      linkGroups: new Set(entries.flatMap(({ linkGroup }) => (linkGroup === '' ? [] : linkGroup))),
       whole: trees.has('' as RawPath),
     }
   }

@@ -1,10 +1,13 @@
-/** A name that is gone waits until no other has gone for this long. */
+/** A name that is gone waits until no other has gone for this long, */
 const QUIET_MS = 50
-/** No longer than this while names come and go all the time. */
-const MOST_MS = 5_000
+/** and longer the more have gone, up to a second: the more it is, the worse, and the sooner whoever removes it may rest. */
+const QUIET_EACH_MS = 5
+const QUIET_MOST_MS = 1_000
 /** So many at once look like the end of a tree. */
-const MASS = 1_000
-const MASS_QUIET_MS = 1_000
+const MASS = (QUIET_MOST_MS - QUIET_MS) / QUIET_EACH_MS
+/** No longer than this while names come and go all the time, */
+const MOST_MS = 5_000
+/** or while a tree is being removed. */
 const MASS_MOST_MS = 60_000
 
 /**
@@ -30,9 +33,8 @@ export class DeletionHold {
   /** When what is held may go, in ms since the epoch; null when nothing is held. */
   get releaseAtMs(): number | null {
     if (this.#count === 0) return null
-    return this.massive
-      ? Math.min(this.#lastMs + MASS_QUIET_MS, this.#firstMs + MASS_MOST_MS)
-      : Math.min(this.#lastMs + QUIET_MS, this.#firstMs + MOST_MS)
+    const quietMs = Math.min(QUIET_MOST_MS, QUIET_MS + this.#count * QUIET_EACH_MS)
+    return Math.min(this.#lastMs + quietMs, this.#firstMs + (this.massive ? MASS_MOST_MS : MOST_MS))
   }
 
   release(): void {

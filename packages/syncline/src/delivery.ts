@@ -217,16 +217,15 @@ export class Delivery {
   /**
    * Gives a file, or all files of a directory, that the target has at `from` the name that they have at `to` as well,
    * without sending anything: both are listed as names of one file. What the target lacks, or has otherwise, is left
-   * out. Returns whether all that was listed is there; throws as `send` does.
+   * out. Throws as `send` does.
    */
-  async link(from: RawPath, to: RawPath): Promise<boolean> {
+  async link(from: RawPath, to: RawPath): Promise<void> {
     const { source, filter, guard } = this.view
     const session = await this.pool.acquireOther((signal) =>
       this.#open({ ignoreTimes: false, keepUnlisted: true }, signal),
     )
     if (!session.deletesMissing) {
-      await session.close(source)
-      return false
+      return session.close(source)
     }
     let used = false
     let keepAlive: NodeJS.Timeout | undefined
@@ -236,12 +235,11 @@ export class Delivery {
         keepAlive = setInterval(() => session.keepAlive(), session.keepAliveMs)
         const entries = await pairedEntries(source, filter, from, to)
         clearInterval(keepAlive)
-        if (entries === null) return false
+        if (entries === null) return
         used = true
         const { signal } = this.#abort
-        const report = await session.transfer({ source, entries, ioError: true, defer: () => true, signal })
+        await session.transfer({ source, entries, ioError: true, defer: () => true, signal })
         if (entries.length >= MUCH_WORK) releaseSoon()
-        return report.deferred.length + report.errors.length + report.failed.length === 0
       } finally {
         source.leave()
       }

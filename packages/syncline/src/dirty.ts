@@ -86,9 +86,10 @@ export class DirtySet {
 
   /** Keeps what was found gone until `releaseHeld`. */
   hold(mark: Mark, nowMs: number): void {
-    // What was noticed meanwhile is to be looked at now.
-    if (this.get(mark.path) === undefined) this.#held.set(mark.path, mark)
-    else this.putBack(mark, nowMs)
+    const newer = this.get(mark.path)
+    // What was noticed meanwhile says when to look.
+    if (newer === undefined) this.#held.set(mark.path, mark)
+    else this.#place({ ...widened(newer, mark, nowMs, newer.dueMs), dueMs: newer.dueMs }, nowMs)
   }
 
   releaseHeld(): void {
@@ -154,6 +155,12 @@ export class DirtySet {
       } else if (next === null || mark.dueMs < next) next = mark.dueMs
     }
     return next
+  }
+
+  /** Leaves what is due until then. */
+  postpone(path: RawPath, dueMs: number): void {
+    const mark = this.get(path)
+    if (mark !== undefined && mark.dueMs < dueMs) this.#place({ ...mark, dueMs }, 0)
   }
 
   /** Makes every failure due at once: someone has mended something. */
@@ -222,8 +229,9 @@ function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark 
     large: old.large || notice.large === true,
     moved: old.moved && notice.moved === true,
     sinceMs: Math.min(old.sinceMs, notice.sinceMs ?? nowMs),
-    // While it is still being written each write moves the look further off; anything else makes it due.
-    dueMs: settling ? dueMs : Math.min(old.dueMs, dueMs),
+    // While it is still being written each write moves the look further off, and attributes can wait for its end;
+    // anything else makes it due.
+    dueMs: settling ? dueMs : notice.content === false && old.attempts === 0 ? old.dueMs : Math.min(old.dueMs, dueMs),
     attempts: Math.max(old.attempts, notice.attempts ?? 0),
     reason: notice.reason ?? old.reason,
   }

@@ -3,10 +3,13 @@ import { fromBytes, type RawPath } from '@syncline/rsync'
 import { ClassicLevel } from 'classic-level'
 import { ConfigError } from './errors.js'
 
+/** How far to look again: at the name, or at all below it, to compare it or to send it whole. */
+export type Extent = 'entry' | 'tree' | 'whole'
+
 /** What is kept of a mark: enough to look again. */
 export interface Kept {
   path: RawPath
-  tree: boolean
+  extent: Extent
 }
 
 interface Operation {
@@ -15,8 +18,9 @@ interface Operation {
   value: Buffer | undefined
 }
 
-const TREE = Buffer.from('t')
-const ENTRY = Buffer.from('e')
+const VALUE: Record<Extent, Buffer> = { entry: Buffer.from('e'), tree: Buffer.from('t'), whole: Buffer.from('w') }
+const extentOf = (value: Buffer): Extent =>
+  value.equals(VALUE.tree) ? 'tree' : value.equals(VALUE.whole) ? 'whole' : 'entry'
 
 /** What each target owes, on disk, so that a crash forgets nothing that had been noticed. */
 export class Journal {
@@ -69,17 +73,26 @@ export class Journal {
     const kept: Kept[] = []
     const end = Buffer.concat([prefix.subarray(0, -1), Buffer.from([1])])
     for await (const [key, value] of this.db.iterator({ gte: prefix, lt: end })) {
-      kept.push({ path: fromBytes(key.subarray(prefix.length)), tree: value.equals(TREE) })
+      kept.push({ path: fromBytes(key.subarray(prefix.length)), extent: extentOf(value) })
     }
     return kept
   }
 
-  owed(target: string, path: RawPath, tree: boolean): void {
-    this.#push({ key: keyOf(target, path), value: tree ? TREE : ENTRY })
+  owed(target: string, path: RawPath, extent: Extent): void {
+    this.#push({ key: keyOf(target, path), value: VALUE[extent] })
   }
 
   done(target: string, path: RawPath): void {
     this.#push({ key: keyOf(target, path), value: undefined })
+  }
+
+  /** Everything was compared: nothing is owed but what `owes` says. */
+  async prune(target: string, owes: (path: RawPath) => boolean): Promise<void> {
+    try {
+      for (const { path } of await this.load(target)) if (!owes(path)) this.done(target, path)
+    } catch (error) {
+      this.#failure ??= error as Error // what is left is compared once more at the next start
+    }
   }
 
   // --- the snapshot of the source, see there
@@ -136,7 +149,7 @@ export class Journal {
         const { length } = this.#pending
         await this.db.batch([
           { type: 'del', key: sequenceKey(this.#sequence) },
-          { type: 'put', key: sequenceKey(this.#sequence + 1), value: ENTRY },
+          { type: 'put', key: sequenceKey(this.#sequence + 1), value: VALUE.entry },
           ...this.#pending.map(encode),
         ])
         this.#sequence++

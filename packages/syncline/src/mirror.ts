@@ -21,11 +21,16 @@ const MOVE_BYTES = 256 << 10
 const RENAME_MS = 3
 /** Such a backup is mostly removed as soon as the change is written. */
 const BACKUP_MS = 1_000
+const GONE_MS = 20
+/** An empty file that was just made is often one that tries whether it can be made, or one to be filled. */
+const EMPTY_MS = 5
 const EXCLUDED_MS = 500
 const RENAMES_MAX = 1_000
 /** So many names that changed while nobody watched are sent by name, whatever part of all they are. */
 const DIFFERENT_MIN = 1_000
 const SWEEP_MAX = 1_000
+/** Each is a session of its own: more are compared with everything else. */
+const TREES_MAX = 32
 
 /** One source with its targets: what the command line and every form of configuration come to. */
 export interface MirrorOptions {
@@ -102,6 +107,7 @@ export class Mirror {
       journal,
       log,
       names: this.#names,
+      hasMoreHints: () => this.#watcher?.hasMore === true,
       onMirroring: (target) => {
         onMirroring(target)
         this.#keepSnapshot(target)
@@ -162,16 +168,25 @@ export class Mirror {
     // At once, so that it is in the journal before the snapshot tells of it no more.
     for (const notice of comparison?.notices ?? []) target.mark(notice)
     const kept = await this.journal.load(target.name)
-    const owed = kept.map(({ path, tree }): Notice => ({ path, scope: tree ? 'tree' : 'entry', quick: tree }))
+    const owed = kept.map(
+      ({ path, extent }): Notice => ({ path, scope: extent === 'entry' ? 'entry' : 'tree', quick: extent === 'tree' }),
+    )
     if (comparison === null || !(await this.#matches(target, comparison))) {
       const always = this.options.initialSync !== 'never' || this.journal.lost
       if (always) this.journal.setSynced(target.name, undefined)
-      return target.start(always, owed)
+      // What is only to be compared is compared with everything else.
+      return target.start(always, always ? owed.filter(({ quick }) => quick !== true) : owed)
     }
     // A receiver that died while these were sent may have left its temporary files.
     const directories = [...new Set(kept.map(({ path }) => parent(path)))]
     const swept = directories.map((path): Notice => ({ path, scope: 'level', quick: true }))
-    target.start(directories.length > SWEEP_MAX, [...owed, ...swept], true)
+    const trees = owed.filter(({ quick }) => quick).length
+    if (trees > TREES_MAX || directories.length > SWEEP_MAX)
+      target.start(
+        true,
+        owed.filter(({ quick }) => !quick),
+      )
+    else target.start(false, [...owed, ...swept], true)
   }
 
   async #matches(target: Target, { sample }: Comparison): Promise<boolean> {
@@ -245,13 +260,17 @@ export class Mirror {
 
   #mark(hints: readonly Hint[]): void {
     const moves = new Moves(hints)
+    const last = new Map<WatchedPath, Hint['kind']>()
+    for (const hint of hints) if (hint.kind === 'entry' || hint.kind === 'writing') last.set(hint.path, hint.kind)
     for (const hint of hints) {
       this.#followLinks(hint, moves.to)
       if (hint.kind !== 'root' && hint.kind !== 'unmounted')
         this.#snapshot.noticed(raw(hint.path), hint.kind === 'tree')
       switch (hint.kind) {
         case 'entry':
-          this.#markEntry(hint, moves)
+          this.#markEntry(hint, moves, last.get(hint.path) === 'writing')
+          // Deletions wait in any case; a file that is made again at once, and is still open, is not to be sent meanwhile.
+          if (hint.gone) for (const target of this.targets) target.postpone(raw(hint.path), GONE_MS)
           break
         case 'writing':
           this.#markBackup(raw(hint.path))
@@ -276,7 +295,8 @@ export class Mirror {
     }
   }
 
-  #markEntry(hint: EntryHint, moves: Moves): void {
+  /** `written`: it is open again already, and will be looked at when that is over. */
+  #markEntry(hint: EntryHint, moves: Moves, written: boolean): void {
     const path = raw(hint.path)
     const { attribOnly, movedFrom, isDir, closed, excluded } = hint
     // Nothing but a directory's time, and perhaps a thousand times a second.
@@ -284,7 +304,17 @@ export class Mirror {
     if (attribOnly === true && !this.options.attributes) return
     if (attribOnly !== true) this.#markBackup(path)
     if (moves.isLeaving(hint)) return // its new name comes next
-    if (movedFrom === undefined) this.#markAll({ path, content: attribOnly !== true, plain: closed === true })
+    if (movedFrom === undefined)
+      this.#markAll({
+        path,
+        content: attribOnly !== true,
+        // Attributes travel with a comparison; otherwise the content would go along once more.
+        quick: attribOnly === true && !isDir,
+        plain: closed === true,
+        ...(written && { settleMs: SETTLE_MS, evenWhileWritten: this.options.whileWritten }),
+        ...(closed === true &&
+          (this.#links.look(path)?.size ?? 0) === 0 && { settleMs: EMPTY_MS, evenWhileWritten: true }),
+      })
     else if (moves.isSimple(hint)) this.#markMoved(raw(movedFrom), path, isDir)
     else for (const one of [raw(movedFrom), path]) this.#markAll({ path: one, ...(isDir && { scope: 'tree' }) })
   }
@@ -300,7 +330,8 @@ export class Mirror {
       if (size >= MOVE_BYTES) target.move({ from, to, directory })
       else {
         const settleMs = target.owes(from) ? 0 : RENAME_MS
-        for (const path of [from, to]) target.mark({ path, ...(settleMs > 0 && { settleMs }) })
+        target.mark({ path: to, ...(settleMs > 0 && { settleMs }) })
+        target.mark({ path: from, moved: true, ...(settleMs > 0 && { settleMs }) })
       }
     }
   }

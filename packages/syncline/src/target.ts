@@ -56,6 +56,8 @@ export interface TargetOptions {
 /** What a target shares with the other targets of its source. */
 export interface TargetContext extends SourceView {
   journal: Journal
+  /** Whether events wait that may be about what was marked just now. */
+  hasMoreHints: () => boolean
   /** Called once, when the first full sync is done and changes flow. */
   onMirroring: (target: Target) => void
 }
@@ -89,6 +91,8 @@ interface Lane {
   order: number
   /** Directories that a batch listed later than ours has finished with: ours would set them back. */
   overtaken: Set<RawPath>
+  /** Files with several names of which another batch listed one, too, while ours was on its way. */
+  tangled: Set<string>
   batch: Batch | undefined
 }
 
@@ -181,7 +185,7 @@ export class Target {
 
   mark(notice: Notice): void {
     const mark = this.#dirty.mark(notice, Date.now())
-    this.context.journal.owed(this.name, mark.path, mark.scope !== 'entry')
+    this.context.journal.owed(this.name, mark.path, mark.scope === 'entry' ? 'entry' : 'tree')
     this.#kick()
   }
 
@@ -206,8 +210,9 @@ export class Target {
       this.#moved.add(to)
     }
     this.#dirty.delete(from)
-    this.context.journal.owed(this.name, from, false)
-    this.context.journal.owed(this.name, to, directory)
+    // After a crash in between, what is at `from` then may be linked to `to`: it is sent whole, which ends that.
+    this.context.journal.owed(this.name, from, 'whole')
+    this.context.journal.owed(this.name, to, directory ? 'tree' : 'entry')
     this.#moves.push(move)
     for (const path of [from, to]) this.#moving.add(path)
     this.#kick()
@@ -234,7 +239,23 @@ export class Target {
         if (mark !== undefined && mark.scope !== 'entry') return false
       }
     }
-    return true
+    // Then the target may have something at `to` that looks like what comes there.
+    return !directory || !this.#owesWithin(to)
+  }
+
+  #owesAt(path: RawPath): boolean {
+    return this.#dirty.get(path) !== undefined || this.#flying.has(path) || this.#moving.conflicts(path)
+  }
+
+  #owesWithin(dir: RawPath): boolean {
+    for (const { path } of [...this.#dirty, ...this.#flying.values()])
+      if (path === dir || path.startsWith(`${dir}/`)) return true
+    return false
+  }
+
+  /** Something is gone that may be back in a moment. */
+  postpone(path: RawPath, ms: number): void {
+    this.#dirty.postpone(path, Date.now() + ms)
   }
 
   /** A name left while it was owed: what changed is to be found under the file's other names. */
@@ -318,9 +339,15 @@ export class Target {
     if (this.#pumping) return
     this.#pumping = true
     queueMicrotask(() => {
-      this.#pumping = false
-      this.#pump()
+      // A name that was closed a moment ago is often gone again, or another file: once, that is waited for.
+      if (this.context.hasMoreHints()) setImmediate(() => this.#pumpNow())
+      else this.#pumpNow()
     })
+  }
+
+  #pumpNow(): void {
+    this.#pumping = false
+    this.#pump()
   }
 
   /** Starts what can start: one lane of small changes, and lanes for large files and long trees. */
@@ -370,7 +397,7 @@ export class Target {
         ({ path }) => !this.#inFlight.conflicts(path) && !this.#moving.conflicts(path),
       )
       if (marks.length === 0) return
-      const lane: Lane = { kind, order: 0, overtaken: new Set(), batch: undefined }
+      const lane: Lane = { kind, order: 0, overtaken: new Set(), tangled: new Set(), batch: undefined }
       this.#lanes.add(lane)
       for (const mark of marks) {
         this.#inFlight.add(mark.path)
@@ -385,16 +412,21 @@ export class Target {
     const [move] = this.#moves
     if (move === undefined || [...this.#lanes].some(({ kind }) => kind === 'move')) return
     if (this.#inFlight.conflicts(move.from) || this.#inFlight.conflicts(move.to)) return
-    const lane: Lane = { kind: 'move', order: ++this.#order, overtaken: new Set(), batch: undefined }
+    const lane: Lane = {
+      kind: 'move',
+      order: ++this.#order,
+      overtaken: new Set(),
+      tangled: new Set(),
+      batch: undefined,
+    }
     this.#lanes.add(lane)
     void this.#runMove(lane, move)
   }
 
   async #runMove(lane: Lane, move: Move): Promise<void> {
     const { from, to, directory } = move
-    let linked = false
     try {
-      linked = await this.#delivery.link(from, to)
+      await this.#delivery.link(from, to)
     } catch (error) {
       // A list that a receiver cannot take is not worth a second try: what it was for is sent.
       if (isConnectionLoss(error) || error instanceof HaltError || !(error instanceof Error)) this.#trouble(error)
@@ -403,10 +435,10 @@ export class Target {
     this.#moves.shift()
     for (const path of [from, to]) this.#moving.delete(path)
     this.#lanes.delete(lane)
-    // What did not work out is compared, and sent where it differs; the old name goes in any case.
-    if (directory || linked) this.mark({ path: to, quick: true, scope: directory && !linked ? 'tree' : 'entry' })
-    else this.mark({ path: to })
-    this.mark({ path: from, waited: linked, moved: linked })
+    // A file may have taken the place of another that looks the same: its content is compared, which needs no sending.
+    this.mark(directory ? { path: to, scope: 'tree', quick: true } : { path: to })
+    this.mark({ path: from, waited: true, moved: true })
+    this.context.journal.owed(this.name, from, 'whole')
     this.#delivery.pool.refill()
     if (this.#lanes.size === 0) this.#idle?.()
     this.#pump()
@@ -560,6 +592,8 @@ export class Target {
     const reason = failureBelow(mark, outcome.failed)
     if (reason !== null) return this.#reject(mark, settle, reason)
     settle(mark)
+    if (mark.path === ROOT && mark.scope === 'tree')
+      void this.context.journal.prune(this.name, (path) => this.#owesAt(path))
     if (outcome.held.has(mark)) {
       this.#hold.add(Date.now())
       return this.#dirty.hold(mark, Date.now())
@@ -618,7 +652,7 @@ export class Target {
       reason,
       nowMs,
     )
-    this.context.journal.owed(this.name, path, false)
+    this.context.journal.owed(this.name, path, 'entry')
   }
 
   /** The session as a whole failed: wait, say so, and go on when it is worth it. */
@@ -651,8 +685,19 @@ export class Target {
     const parents = lane.batch?.parents
     if (parents === undefined) return
     for (const path of parents) if (lane.overtaken.has(path)) this.mark({ path, content: false })
+    this.#untangle(lane)
     for (const other of this.#lanes) {
       if (other.order < lane.order) for (const path of parents) other.overtaken.add(path)
+    }
+  }
+
+  /** Two sessions at work on names of one file may leave them two files: whoever ends last sends them once more. */
+  #untangle({ batch, tangled }: Lane): void {
+    const others = [...this.#lanes].filter((other) => other.batch !== undefined)
+    for (const { path, linkGroup } of batch?.entries ?? []) {
+      if (linkGroup === '') continue
+      if (tangled.has(linkGroup)) this.mark({ path })
+      for (const other of others) if (other.batch!.linkGroups.has(linkGroup)) other.tangled.add(linkGroup)
     }
   }
 
