@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { type Expression, Filter, printable, type RawPath, toBytes } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import { RE2JS } from 're2js'
@@ -48,6 +51,13 @@ export interface Action {
   only: readonly Expression[]
   /** A failure is not worth a warning. */
   ignoreErrors: boolean
+}
+
+/** A URL that can be posted to. Throws Error. */
+export function checkedUrl(text: string): string {
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
+    throw new Error(`"${text}" is no address; write http://HOST[:PORT]/PATH`)
+  return text
 }
 
 /** An action in a few words. */
@@ -161,31 +171,14 @@ async function perform(deed: Deed, change: Change, signal: AbortSignal): Promise
 /** Never by way of a shell: what a name contains is one argument, or part of one. */
 async function runProgram([program, ...rest]: readonly string[], change: Change, signal: AbortSignal): Promise<void> {
   const bytes = toBytes(change.path)
-  const args = rest.map((one) => one.split('{path}').join(change.path === '' ? '' : '\0')) // where the path belongs
   const text = bytes.toString()
-  const utf8 = Buffer.from(text).equals(bytes)
-  // Node passes arguments as UTF-8 alone; xargs passes bytes.
-  const child = utf8
+  const child = Buffer.from(text).equals(bytes)
     ? spawn(
         program,
-        args.map((one) => one.split('\0').join(text)),
-        { stdio: ['pipe', 'pipe', 'pipe'], signal, killSignal: 'SIGKILL' },
+        rest.map((one) => one.replaceAll('{path}', () => text)),
+        { signal, killSignal: 'SIGKILL' },
       )
-    : spawn('xargs', ['-0', '-a', '/dev/fd/3', '-x', program], {
-        stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
-        signal,
-        killSignal: 'SIGKILL',
-      })
-  if (!utf8) {
-    const argument = (one: string) =>
-      Buffer.concat([
-        ...one.split('\0').flatMap((part, i) => (i === 0 ? [Buffer.from(part)] : [bytes, Buffer.from(part)])),
-        Buffer.from([0]),
-      ])
-    const list = child.stdio[3] as NodeJS.WritableStream
-    list.on('error', () => undefined)
-    list.end(Buffer.concat(args.map(argument)))
-  }
+    : spawnWithBytes(program, rest, bytes, signal)
   child.stdin?.on('error', () => undefined) // whoever does not read it need not
   child.stdin?.end(`${jsonOf(change)}\n`)
   const said = collect(child)
@@ -194,6 +187,23 @@ async function runProgram([program, ...rest]: readonly string[], change: Change,
     child.once('close', (code, killedBy) => resolve(code ?? killedBy ?? 'nothing'))
   })
   if (code !== 0) throw new Error(`exit ${code}${said() === '' ? '' : `: ${said()}`}`)
+}
+
+/** Node passes arguments as UTF-8 alone. xargs passes bytes, here from a file without a name. */
+function spawnWithBytes(program: string, args: readonly string[], path: Buffer, signal: AbortSignal): ChildProcess {
+  const directory = mkdtempSync(join(tmpdir(), 'syncline-'))
+  const file = join(directory, 'arguments')
+  const fd = openSync(file, 'wx+', 0o600)
+  try {
+    rmSync(directory, { recursive: true })
+    const argument = (one: string) =>
+      one.split('{path}').map((part, i) => (i === 0 ? [Buffer.from(part)] : [path, Buffer.from(part)]))
+    writeSync(fd, Buffer.concat(args.flatMap((one) => [...argument(one).flat(), Buffer.from([0])])))
+    const stdio: ('pipe' | number)[] = ['pipe', 'pipe', 'pipe', fd]
+    return spawn('xargs', ['-0', '-x', '-a', '/dev/fd/3', program], { stdio, signal, killSignal: 'SIGKILL' })
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** The beginning of what a program says, on one line. */

@@ -1,6 +1,7 @@
 import { DEFAULT_PORT } from '@syncline/rsync'
 import { type Document, isNode, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
+import { type Action, checkedUrl, type Deed } from './actions.js'
 import { type Destination, parseDestination } from './destination.js'
 import { ConfigError } from './errors.js'
 import type { MirrorOptions } from './mirror.js'
@@ -62,6 +63,33 @@ const target = z.union([to, targetMapping])
 
 const pattern = z.string().min(1)
 
+const action = z.strictObject({
+  run: z
+    .array(z.string())
+    .min(1)
+    .optional()
+    .describe(
+      'Run this program with these arguments, without a shell; {path} stands for the path, and the change is on its standard input as JSON',
+    ),
+  post: z.string().optional().describe('POST the change there as JSON'),
+  connect: z.string().optional().describe('Connect to this HOST:PORT and send the path'),
+  'refresh-cdn': z
+    .strictObject({
+      server: z.string().describe('HOST:PORT'),
+      user: z.string(),
+      password: z.string(),
+      base: z.string().describe('What URLs begin with'),
+      match: z
+        .string()
+        .optional()
+        .describe('A regular expression: its first group and what follows the match go behind base'),
+    })
+    .optional()
+    .describe("sersync's refreshCDN plugin"),
+  'only-regex': z.array(pattern).optional().describe('Only for paths that one of these matches as a whole'),
+  'ignore-errors': z.boolean().optional().describe('Do not warn of failures. Default: false'),
+})
+
 const source = z.strictObject({
   path: z.string().min(1).describe('The directory to mirror'),
   include: z
@@ -87,6 +115,14 @@ const source = z.strictObject({
       'Compare everything at the start: auto (unless the snapshot of the last run tells what changed), always, or never. Default: auto',
     ),
   'full-sync': z.string().optional().describe('When to compare everything again: "every 10h", or a cron expression'),
+  'full-sync-exclude': z
+    .array(pattern)
+    .optional()
+    .describe('Patterns of what that comparison leaves alone, at both ends; changes are sent all the same'),
+  actions: z
+    .array(action)
+    .optional()
+    .describe('What to do about each change, once it is at every target that can be reached'),
   'while-written': z
     .boolean()
     .optional()
@@ -130,8 +166,11 @@ export interface Config {
 /** The schema that `docs/syncline.schema.json` publishes, for editors that check while one types. */
 export const jsonSchema = () => z.toJSONSchema(schema, { io: 'input' })
 
-/** Reads a configuration: sersync's XML when it begins like XML, otherwise YAML. Throws ConfigError. */
-export function readConfig(file: string): Config {
+/**
+ * Reads a configuration: sersync's XML when it begins like XML, otherwise YAML. With `plugin`, only what that plugin of
+ * sersync's is to be told of, and no targets. Throws ConfigError.
+ */
+export function readConfig(file: string, plugin?: string): Config {
   let bytes: Buffer
   try {
     bytes = readSmallFile(file, CONFIG_MAX)
@@ -143,7 +182,7 @@ export function readConfig(file: string): Config {
     .toString('latin1')
     .replace(/^\xef\xbb\xbf/, '')
     .trimStart()
-  const config = beginning.startsWith('<') ? readSersync(file, bytes) : readYaml(file, bytes)
+  const config = beginning.startsWith('<') ? readSersync(file, bytes, plugin) : readYaml(file, bytes)
   refuseOverlaps(config)
   return config
 }
@@ -227,7 +266,8 @@ function firstIssue({ issues }: z.ZodError): ValueError {
 }
 
 function unknownKey(path: Path, key: string): ValueError {
-  const { shape } = path.length === 0 ? schema : path.includes('targets') ? targetMapping : source
+  const { shape } =
+    path.length === 0 ? schema : path.includes('targets') ? targetMapping : path.includes('actions') ? action : source
   return new ValueError([...path, key], `there is no such key; known are ${Object.keys(shape).join(', ')}`)
 }
 
@@ -275,6 +315,10 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
       attributes: one.attributes ?? true,
       whileWritten: one['while-written'] ?? false,
       failureFile: one['failure-file'],
+      fullSyncRules: (one['full-sync-exclude'] ?? []).map((text, k) =>
+        at([...path, 'full-sync-exclude', k], () => patternRule('pattern ', text, false)),
+      ),
+      actions: (one.actions ?? []).map((text, k) => actionOf(text, [...path, 'actions', k])),
       initialSync: initialSyncOf(initialSync),
       fullSync: fullSync === undefined ? undefined : at([...path, 'full-sync'], () => parseSchedule(fullSync)),
       targets: one.targets.map((text, k) => {
@@ -300,6 +344,31 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
     remarks: [],
     sersync: false,
   }
+}
+
+export type ActionKeys = z.infer<typeof action>
+
+function actionOf(keys: ActionKeys, path: Path): Action {
+  const { run, post, connect, 'refresh-cdn': refresh, 'only-regex': only = [], 'ignore-errors': ignoreErrors } = keys
+  const deeds: Deed[] = []
+  if (run !== undefined) deeds.push({ run })
+  if (post !== undefined) deeds.push({ post: at([...path, 'post'], () => checkedUrl(post)) })
+  if (connect !== undefined) deeds.push({ connect: at([...path, 'connect'], () => hostAndPort(connect)) })
+  if (refresh !== undefined) {
+    const { server, match, ...rest } = refresh
+    if (match !== undefined) at([...path, 'refresh-cdn', 'match'], () => expressionOf(match))
+    const place = at([...path, 'refresh-cdn', 'server'], () => hostAndPort(server))
+    deeds.push({ refresh: { ...place, ...rest, match } })
+  }
+  if (deeds.length !== 1) throw new ValueError(path, 'give one of run, post, connect, refresh-cdn')
+  const expressions = only.map((text, k) => at([...path, 'only-regex', k], () => expressionOf(text)))
+  return { deed: deeds[0], only: expressions, ignoreErrors: ignoreErrors ?? false }
+}
+
+function hostAndPort(text: string): HttpAddress {
+  const address = parseHttp(text)
+  if (address === 'off' || address.port === 0) throw new Error(`"${text}": write HOST:PORT`)
+  return address
 }
 
 function targetOf(to: string, keys: TargetKeys, path: Path): TargetOptions {

@@ -37,6 +37,8 @@ export const SOURCE_EMPTY =
 export interface SourceView {
   source: SourceTree
   filter: Filter
+  /** What scheduled comparisons use instead. */
+  scheduledFilter: Filter
   links: LinkIndex
   guard: RootGuard
   log: Logger
@@ -131,10 +133,11 @@ export class Delivery {
    * came after that.
    */
   async send({ marks, bulk, alone, holdsBack, onSession, onListed }: Order): Promise<Delivered> {
-    const { source, filter, links, guard, log } = this.view
-    const { quick } = marks[0]
+    const { source, links, guard, log } = this.view
+    const { quick, scheduled } = marks[0]
+    const filter = scheduled ? this.view.scheduledFilter : this.view.filter
     const session = quick
-      ? await this.pool.acquireOther((signal) => this.#open({ ignoreTimes: false }, signal))
+      ? await this.pool.acquireOther((signal) => this.#open({ ignoreTimes: false, filter }, signal))
       : await this.pool.acquire()
     this.#nanoseconds ||= session.canCompareNanoseconds
     onSession()
@@ -149,11 +152,11 @@ export class Delivery {
         const largeBytes = bulk ? Number.POSITIVE_INFINITY : LARGE_BYTES
         const batch = await buildBatch(marks, { source, filter, links, deletion, largeBytes, holdsBack })
         const delivered: Delivered = { batch, coarse: quick && !session.comparesNanoseconds, unlisted: [] }
-        if (batch.whole) this.view.names.count = batch.entries.length
+        if (batch.whole && !scheduled) this.view.names.count = batch.entries.length
         if (batch.entries.some((entry) => entry.path !== '' && entry.mode !== 0)) this.#emptyAllowed = false
         if (batch.large.length + batch.held.length < marks.length) {
-          if (this.options.delete && deletesAtTop(batch)) await this.#checkFilled(batch)
-          if (deletion !== 'none') await this.#checkLimit(batch)
+          if (this.options.delete && deletesAtTop(batch)) await this.#checkFilled(batch, filter)
+          if (deletion !== 'none') await this.#checkLimit(batch, filter)
         }
         onListed(batch)
         if (batch.large.length + batch.held.length === marks.length) return delivered
@@ -167,7 +170,8 @@ export class Delivery {
           { target: this.#destination.name, names: batch.entries.length, sent: delivered.report.sent },
           'batch done',
         )
-        if (deletion === 'by-name' && !this.#filterIsShared) delivered.unlisted = await this.#findUnlisted(batch)
+        if (deletion === 'by-name' && !this.#filterIsShared)
+          delivered.unlisted = await this.#findUnlisted(batch, filter)
         return delivered
       } finally {
         source.leave()
@@ -278,26 +282,30 @@ export class Delivery {
   }
 
   /** Throws HaltError when the source has become empty and the target would lose what it has. */
-  async #checkFilled(batch: Batch): Promise<void> {
+  async #checkFilled(batch: Batch, filter: Filter): Promise<void> {
     if (!this.view.guard.isEmpty()) this.#emptyAllowed = false
     else if (!this.#emptyAllowed) {
-      if (batch.missing > 0 || (await this.#wouldDelete(batch.entries, batch, false)) > 0)
+      if (batch.missing > 0 || (await this.#wouldDelete(batch.entries, batch, { keepUnlisted: false, filter })) > 0)
         throw new HaltError(SOURCE_EMPTY)
     }
   }
 
   /** Throws HaltError when the batch would delete too many. Only the receiver can tell how many a directory holds. */
-  async #checkLimit(batch: Batch): Promise<void> {
+  async #checkLimit(batch: Batch, filter: Filter): Promise<void> {
     if (this.#limit === undefined) return
     const counted = batch.entries.filter((entry) => entry.mode !== 0 || !batch.moved.has(entry.path))
     if (!counted.some((entry) => entry.mode === 0 || entry.hasContent)) return
-    const count = await this.#wouldDelete(counted, batch, !this.#filterIsShared)
+    const count = await this.#wouldDelete(counted, batch, { keepUnlisted: !this.#filterIsShared, filter })
     this.#limit.take(count, this.view.names.count, Date.now())
   }
 
   /** Asks the daemon, without changing anything, how many names it would delete. */
-  async #wouldDelete(entries: readonly FileEntry[], { failed }: Batch, keepUnlisted: boolean): Promise<number> {
-    const kind = { ignoreTimes: false, dryRun: true, keepUnlisted }
+  async #wouldDelete(
+    entries: readonly FileEntry[],
+    { failed }: Batch,
+    how: { keepUnlisted: boolean; filter: Filter },
+  ): Promise<number> {
+    const kind = { ignoreTimes: false, dryRun: true, ...how }
     const session = await this.pool.acquireOther((signal) => this.#open(kind, signal))
     const { source } = this.view
     const report = await session.transfer({ source, entries, ioError: failed.length > 0, signal: this.#abort.signal })
@@ -317,12 +325,14 @@ export class Delivery {
   }
 
   /** Asks what the receiver has in the directories that were listed and we have not, and names what is not hidden. */
-  async #findUnlisted(batch: Batch): Promise<RawPath[]> {
+  async #findUnlisted(batch: Batch, filter: Filter): Promise<RawPath[]> {
     if (!batch.entries.some((entry) => entry.hasContent)) return []
-    const { filter, source } = this.view
+    const { source } = this.view
     const unlisted: RawPath[] = []
     const kept = new Set<RawPath>()
-    const session = await this.pool.acquireOther((signal) => this.#open({ ignoreTimes: false, dryRun: true }, signal))
+    const session = await this.pool.acquireOther((signal) =>
+      this.#open({ ignoreTimes: false, dryRun: true, filter }, signal),
+    )
     await session.transfer({
       source,
       entries: batch.entries.filter((entry) => entry.mode !== 0),
@@ -339,7 +349,7 @@ export class Delivery {
   }
 
   #open(
-    kind: { ignoreTimes: boolean; dryRun?: boolean; keepUnlisted?: boolean },
+    kind: { ignoreTimes: boolean; dryRun?: boolean; keepUnlisted?: boolean; filter?: Filter },
     signal: AbortSignal,
   ): Promise<Session> {
     const { destination, credentials, compress, update, timeoutMs } = this.options
@@ -351,7 +361,7 @@ export class Delivery {
         nanoseconds: this.#nanoseconds,
         delete: this.options.delete,
         keepUnlisted: kind.keepUnlisted ?? (!this.#filterIsShared && kind.dryRun !== true),
-        rules: this.view.filter.rules,
+        rules: (kind.filter ?? this.view.filter).rules,
         numericIds: true,
         compress,
         dryRun: kind.dryRun === true,

@@ -25,6 +25,8 @@ export interface Mark {
   waited: boolean
   /** What it was has another name at the target by now: that it goes is no loss. */
   moved: boolean
+  /** A scheduled comparison, which leaves more alone than the mirror does. */
+  scheduled: boolean
   /** When it was first noticed, ms since the epoch. */
   sinceMs: number
   /** Not to be looked at before then: a file being written, or a failure that rests. */
@@ -206,11 +208,12 @@ function fresh(notice: Notice, nowMs: number, dueMs: number): Mark {
     large = false,
     waited = false,
     moved = false,
+    scheduled = false,
     sinceMs = nowMs,
     attempts = 0,
     reason = null,
   } = notice
-  return { path, scope, quick, content, plain, large, waited, moved, sinceMs, dueMs, attempts, reason }
+  return { path, scope, quick, content, plain, large, waited, moved, scheduled, sinceMs, dueMs, attempts, reason }
 }
 
 function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark {
@@ -228,6 +231,7 @@ function widened(old: Mark, notice: Notice, nowMs: number, dueMs: number): Mark 
     plain: old.plain && notice.plain === true,
     large: old.large || notice.large === true,
     moved: old.moved && notice.moved === true,
+    scheduled: old.scheduled && notice.scheduled === true,
     sinceMs: Math.min(old.sinceMs, notice.sinceMs ?? nowMs),
     // While it is still being written each write moves the look further off, and attributes can wait for its end;
     // anything else makes it due.

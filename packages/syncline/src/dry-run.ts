@@ -22,6 +22,7 @@ export async function dryRun(options: MirrorOptions): Promise<number> {
     large: false,
     waited: false,
     moved: false,
+    scheduled: false,
     sinceMs: 0,
     dueMs: 0,
     attempts: 0,

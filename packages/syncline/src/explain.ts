@@ -1,6 +1,7 @@
 import { type FilterRule, printable } from '@syncline/rsync'
 import { stringify } from 'yaml'
-import { type Config, readConfig } from './config.js'
+import { type Action, describeDeed } from './actions.js'
+import { type ActionKeys, type Config, readConfig } from './config.js'
 import { limitText } from './deletion-limit.js'
 import { ConfigError } from './errors.js'
 import type { MirrorOptions } from './mirror.js'
@@ -41,6 +42,11 @@ function describeMirror(one: MirrorOptions): string[] {
     lines.push(`  ${include ? 'Not left out' : 'Left out'}: ${printable(pattern)}`)
   for (const { source } of one.expressions)
     lines.push(`  Left out, as a regular expression: ${printable(Buffer.from(source).toString('latin1'))}`)
+  for (const { pattern } of one.fullSyncRules) lines.push(`  Left alone by that comparison: ${printable(pattern)}`)
+  for (const { deed, only, ignoreErrors } of one.actions) {
+    const which = only.length === 0 ? '' : `, for ${only.map(({ source }) => source).join(' or ')}`
+    lines.push(`  After each change: ${describeDeed(deed)}${which}${ignoreErrors ? ', whatever comes of it' : ''}`)
+  }
   if (one.failureFile !== undefined) lines.push(`  What has failed and is still owed is listed in ${one.failureFile}.`)
   return lines
 }
@@ -81,7 +87,9 @@ export function toYaml(file: string): string {
     ...(one.fullSync !== undefined && {
       'full-sync': 'cron' in one.fullSync ? one.fullSync.cron : describeSchedule(one.fullSync).replace(/ (\w)$/, '$1'),
     }),
+    ...(one.fullSyncRules.length > 0 && { 'full-sync-exclude': one.fullSyncRules.map(ruleText) }),
     ...(one.failureFile !== undefined && { 'failure-file': one.failureFile }),
+    ...(one.actions.length > 0 && { actions: one.actions.map(actionKeys) }),
     targets: one.targets.map((target) => ({
       to: target.destination.name,
       ...(!target.delete && { delete: false }),
@@ -100,6 +108,20 @@ export function toYaml(file: string): string {
   // sersync listened at none of its hosts, so that several files name the same one: here it would be an error.
   const served = 'http' in http ? `# http: ${http.http}\n` : ''
   return `${head}\n${stringify({ sources })}${served}`
+}
+
+function actionKeys({ deed, only, ignoreErrors }: Action): ActionKeys {
+  const address = ({ host, port }: { host: string; port: number }) =>
+    `${host.includes(':') ? `[${host}]` : host}:${port}`
+  const rest = {
+    ...(only.length > 0 && { 'only-regex': only.map(({ source }) => source) }),
+    ...(ignoreErrors && { 'ignore-errors': true }),
+  }
+  if ('run' in deed || 'post' in deed) return { ...deed, ...rest }
+  if ('connect' in deed) return { connect: address(deed.connect), ...rest }
+  const { user, password, base, match } = deed.refresh
+  const cdn = { server: address(deed.refresh), user, password, base, ...(match !== undefined && { match }) }
+  return { 'refresh-cdn': cdn, ...rest }
 }
 
 const utf8 = (bytes: string) => Buffer.from(bytes, 'latin1').toString()

@@ -1,8 +1,19 @@
 import { createHash } from 'node:crypto'
 import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
-import { type Expression, Filter, type FilterRule, parent, printable, type RawPath, SourceTree } from '@syncline/rsync'
+import {
+  type Expression,
+  FileError,
+  Filter,
+  type FilterRule,
+  isDirectory,
+  parent,
+  printable,
+  type RawPath,
+  SourceTree,
+} from '@syncline/rsync'
 import type { Logger } from 'pino'
-import type { Notice } from './dirty.js'
+import { type Action, ActionQueue } from './actions.js'
+import type { Mark, Notice } from './dirty.js'
 import { ConfigError } from './errors.js'
 import { FailureFile } from './failure-file.js'
 import { RootGuard } from './guard.js'
@@ -24,6 +35,8 @@ const BACKUP_MS = 1_000
 const GONE_MS = 20
 /** An empty file that was just made is often one that tries whether it can be made, or one to be filled. */
 const EMPTY_MS = 5
+/** Of a larger directory whoever is told has to find the rest. */
+const TOLD_MAX = 5_000
 const EXCLUDED_MS = 500
 const RENAMES_MAX = 1_000
 /** So many names that changed while nobody watched are sent by name, whatever part of all they are. */
@@ -50,6 +63,10 @@ export interface MirrorOptions {
   initialSync: 'auto' | 'always' | 'never'
   /** When to compare everything again, beside the times at which it is necessary. */
   fullSync: Schedule | undefined
+  /** What that comparison leaves alone, at both ends. */
+  fullSyncRules: readonly FilterRule[]
+  /** What to do about each change, once it is at every target that can be reached. */
+  actions: readonly Action[]
   /** Where to keep a list of what has failed and is still owed. */
   failureFile: string | undefined
 }
@@ -75,6 +92,7 @@ export class Mirror {
   readonly #filter: Filter
   readonly #links: LinkIndex
   readonly #snapshot: Snapshot
+  readonly #actions: ActionQueue[]
   /** How many names the source has, when that is known. */
   readonly #names = { count: 0 }
   /** Small files that were renamed a moment ago: old name to new. */
@@ -107,12 +125,15 @@ export class Mirror {
       journal,
       log,
       names: this.#names,
+      scheduledFilter: new Filter([...options.fullSyncRules, ...options.rules], options.expressions),
+      onDone: (mark) => this.#act(mark),
       hasMoreHints: () => this.#watcher?.hasMore === true,
       onMirroring: (target) => {
         onMirroring(target)
         this.#keepSnapshot(target)
       },
     }
+    this.#actions = options.actions.map((action) => new ActionQueue(action, options.source, log))
     this.targets = options.targets.map((one) => new Target(one, context))
     this.#snapshot = new Snapshot({
       source: this.#source,
@@ -222,7 +243,48 @@ export class Mirror {
 
   #compareAll(): void {
     this.log.info(`the scheduled full sync of ${printable(this.options.source)} begins`)
-    this.#markAll({ path: '' as RawPath, scope: 'tree', quick: true })
+    this.#markAll({ path: '' as RawPath, scope: 'tree', quick: true, scheduled: this.options.fullSyncRules.length > 0 })
+  }
+
+  /** Something is done at one target: when it is at all that can be reached, whoever wants to know is told. */
+  #act({ path, content, quick, scope }: Mark): void {
+    if (this.#actions.length === 0 || !content || quick || path === '') return
+    if (this.targets.some((target) => target.state === 'mirroring' && target.owesAt(path))) return
+    if (scope === 'entry') this.#tell(path)
+    else this.#tellTree(path)
+  }
+
+  /** A directory that appeared, and what is in it: not each of its names had an event of its own. */
+  #tellTree(top: RawPath): void {
+    this.#tell(top)
+    const open = [top]
+    const keep = (path: RawPath, directory: boolean) => !this.#filter.excludes(path, directory)
+    let told = 0
+    try {
+      this.#source.enter()
+    } catch {
+      return // whoever sees to a root that is gone has been told
+    }
+    try {
+      for (let dir = open.pop(); dir !== undefined && told < TOLD_MAX; dir = open.pop()) {
+        for (const { path, mode } of this.#source.list(dir, keep, () => undefined) ?? []) {
+          if (isDirectory(mode)) open.push(path)
+          if (told++ < TOLD_MAX) this.#tell(path)
+        }
+      }
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error
+    } finally {
+      this.#source.leave()
+    }
+  }
+
+  #tell(relative: RawPath): void {
+    const found = this.#links.look(relative)
+    const directory = found !== null && isDirectory(found.mode)
+    const path = (this.options.source === '/' ? `/${relative}` : `${this.options.source}/${relative}`) as RawPath
+    for (const queue of this.#actions)
+      queue.add({ path, relative, kind: found === null ? 'deleted' : 'changed', directory })
   }
 
   /** Lets halted targets go on, all or the one named. Returns which; throws when the source is not there. */
@@ -255,6 +317,7 @@ export class Mirror {
     await this.#snapshot.finish()
     await this.#watcher?.close()
     await Promise.all(this.targets.map((target) => target.stop(STOP_GRACE_MS)))
+    await Promise.all(this.#actions.map((queue) => queue.close()))
     await this.journal.close()
   }
 
@@ -321,6 +384,10 @@ export class Mirror {
 
   /** Renamed: as far as it was at a target already, it is renamed there, too. */
   #markMoved(from: RawPath, to: RawPath, directory: boolean): void {
+    if (this.targets.length === 0) {
+      this.#tell(from)
+      return directory ? this.#tellTree(to) : this.#tell(to)
+    }
     const size = directory ? MOVE_BYTES : (this.#links.look(to)?.size ?? 0)
     if (size < MOVE_BYTES) {
       if (this.#renamed.size >= RENAMES_MAX) this.#renamed.clear()
@@ -355,8 +422,12 @@ export class Mirror {
     else if (hint.movedFrom === undefined) this.#links.follow(path)
   }
 
-  #markAll(notice: Parameters<Target['mark']>[0]): void {
+  #markAll(notice: Notice): void {
     for (const target of this.targets) target.mark(notice)
+    // Without targets the actions are all there is to do: sersync's -m.
+    if (this.targets.length > 0 || notice.path === '' || notice.content === false) return
+    if (notice.scope === 'tree') this.#tellTree(notice.path)
+    else if ((notice.settleMs ?? 0) <= EMPTY_MS) this.#tell(notice.path)
   }
 
   #markTree(path: RawPath, overflow: boolean): void {

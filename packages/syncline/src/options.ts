@@ -59,6 +59,8 @@ export function mirrorOf(source: string, destinations: readonly string[], option
     whileWritten: false,
     initialSync: initialSyncOf(options.initialSync),
     fullSync: undefined,
+    fullSyncRules: [],
+    actions: [],
     failureFile: undefined,
   }
 }

@@ -73,6 +73,8 @@ export async function runMirrors(list: readonly MirrorOptions[], options: Proces
     if (options.pidFile !== undefined) writePidFile(options.pidFile)
     wrotePid = options.pidFile !== undefined
     await Promise.all(mirrors.map((mirror) => mirror.start()))
+    for (const { source, targets } of list)
+      if (targets.length === 0) process.stdout.write(`watching ${printable(source)}\n`)
     if (isDetached()) detachFromTerminal()
     const code = await Promise.race([ended, failed])
     sdNotify('STOPPING=1')
@@ -134,7 +136,7 @@ async function probeAll(mirrors: readonly Mirror[], log: { warn(line: string): v
   )
   // As soon as one can be reached there is work to do; the others join when they can.
   await Promise.any(probes).catch(() => undefined)
-  if (refusals.length === targets.length) throw refusals[0]
+  if (refusals.length > 0 && refusals.length === targets.length) throw refusals[0]
 }
 
 /** SIGTERM and SIGINT end in peace, a second one at once; SIGHUP reopens the log. */

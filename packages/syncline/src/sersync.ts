@@ -1,6 +1,7 @@
 import type { Expression, FilterRule } from '@syncline/rsync'
 import { DOMParser, type Element, MIME_TYPE } from '@xmldom/xmldom'
 import { RE2JS } from 're2js'
+import { type Action, checkedUrl } from './actions.js'
 import type { Config } from './config.js'
 import { type Destination, parseDestination } from './destination.js'
 import { ConfigError } from './errors.js'
@@ -10,9 +11,9 @@ import { everySchedule, type Schedule } from './schedule.js'
 const TIMEOUT_S = 60
 const SESSIONS = 4
 
-/** Reads sersync's confxml.xml. Throws ConfigError with file, line and column. */
-export function readSersync(file: string, bytes: Buffer): Config {
-  return new Reader(file).read(decodeXml(file, bytes))
+/** Reads sersync's confxml.xml; with `alone` only what that plugin is to be told of. Throws ConfigError with file, line and column. */
+export function readSersync(file: string, bytes: Buffer, alone?: string): Config {
+  return new Reader(file).read(decodeXml(file, bytes), alone)
 }
 
 /** In the encoding that the declaration names: real files are UTF-8, GBK, or say ISO-8859-1 and hold any of these. */
@@ -102,19 +103,21 @@ class Reader {
 
   constructor(readonly file: string) {}
 
-  read(text: string): Config {
+  read(text: string, alone: string | undefined): Config {
     const head = this.#parse(text)
     this.#checkNames(head, ELEMENTS)
     const sersync = this.#one(head, 'sersync')
     const local = this.#one(sersync, 'localpath')
     const rsync = this.#optional(sersync, 'rsync')
-    this.#refuseWhatIsNotThere(sersync, rsync)
+    this.#refuseWhatIsNotThere(rsync)
     const switches = this.#switches(head)
     const params = this.#params(rsync)
     const timeout = this.#started(rsync, 'timeout')
     const timeoutS = timeout === undefined ? (params.timeoutS ?? TIMEOUT_S) : this.#number(timeout, 'time', 1, 86_400)
-    const source = this.#at(local, () => resolveSource(this.#attribute(local, 'watch')))
-    const targets = this.#children(local, 'remote').map((remote) => {
+    const watched = this.#watched(head, local, alone)
+    const source = this.#at(watched, () => resolveSource(this.#attribute(watched, 'watch')))
+    const remotes = alone === undefined ? this.#children(local, 'remote') : []
+    const targets = remotes.map((remote) => {
       const destination = this.#destination(remote, rsync)
       const auth = this.#started(rsync, 'auth')
       const credentials =
@@ -134,7 +137,8 @@ class Reader {
         timeoutMs: timeoutS * 1000,
       }
     })
-    if (targets.length === 0) throw this.#error(local, 'it has no <remote ip="..." name="..."/>; name at least one')
+    if (targets.length === 0 && alone === undefined)
+      throw this.#error(local, 'it has no <remote ip="..." name="..."/>; name at least one')
     this.#remark('with syncline -c everything is compared at the start; sersync2 does so only with -r')
     this.#remark(
       'names that begin with "." or end with "~", and 4913, are mirrored like any other; sersync left them out',
@@ -151,6 +155,8 @@ class Reader {
           whileWritten: switches.modify,
           initialSync: 'auto',
           fullSync: this.#crontab(sersync),
+          fullSyncRules: this.#crontabFilter(sersync),
+          actions: this.#plugins(head, sersync, alone),
           failureFile: this.#failLog(sersync),
         },
       ],
@@ -197,16 +203,77 @@ class Reader {
     }
   }
 
-  #refuseWhatIsNotThere(sersync: Element, rsync: Element | undefined): void {
+  #refuseWhatIsNotThere(rsync: Element | undefined): void {
     const ssh = this.#started(rsync, 'ssh')
     if (ssh !== undefined)
       throw this.#error(ssh, 'a remote shell is not supported yet; run an rsync daemon there and set start="false"')
-    const [plugin] = this.#children(sersync, 'plugin').filter((one) => this.#flag(one, 'start', false))
-    if (plugin !== undefined)
-      throw this.#error(
-        plugin,
-        `the plugin ${plugin.getAttribute('name') ?? ''} is not supported yet; set start="false"`,
-      )
+  }
+
+  /** Of a plugin alone, what it names itself. */
+  #watched(head: Element, local: Element, alone: string | undefined): Element {
+    const plugin = alone === undefined ? undefined : this.#plugin(head, alone)
+    return (plugin === undefined ? undefined : this.#optional(plugin, 'localpath')) ?? local
+  }
+
+  /** The plugins that are switched on; with `alone`, that one, whatever is switched on. */
+  #plugins(head: Element, sersync: Element, alone: string | undefined): Action[] {
+    const started = this.#children(sersync, 'plugin').filter((one) => this.#flag(one, 'start', false))
+    const names = alone === undefined ? started.map((one) => this.#attribute(one, 'name')) : [alone]
+    return names.map((name) => {
+      const plugin = this.#plugin(head, name)
+      if (plugin === undefined)
+        throw this.#error(
+          started.find((one) => one.getAttribute('name') === name) ?? head,
+          `there is no <plugin name="${name}"> that says what it does; add one below <head>, or set start="false"`,
+        )
+      return this.#action(plugin, name)
+    })
+  }
+
+  #plugin(head: Element, name: string): Element | undefined {
+    return this.#children(head, 'plugin').find((one) => one.getAttribute('name') === name)
+  }
+
+  #action(plugin: Element, name: string): Action {
+    const plain = { only: [], ignoreErrors: false }
+    const local = this.#optional(plugin, 'localpath') ?? plugin
+    switch (name) {
+      case 'command': {
+        const param = this.#one(plugin, 'param')
+        const words = (name: string) => (param.getAttribute(name) ?? '').split(/\s+/).filter((word) => word !== '')
+        const run = [...words('prefix'), '{path}', ...words('suffix')]
+        if (words('prefix').length === 0) throw this.#error(param, 'prefix="..." names no program; add it')
+        const filter = this.#started(plugin, 'filter')
+        const only = filter === undefined ? [] : this.#children(filter, 'include').map((one) => this.#expression(one))
+        this.#remark('the command plugin is run without a shell: prefix and suffix are words, the path is one argument')
+        return { deed: { run }, only, ignoreErrors: this.#flag(param, 'ignoreError', false) }
+      }
+      case 'socket':
+        return { ...plain, deed: { connect: this.#place(this.#one(local, 'deshost'), 'ip') } }
+      case 'http': {
+        const url = this.#optional(local, 'sendurl')
+        if (url !== undefined)
+          return { ...plain, deed: { post: this.#at(url, () => checkedUrl(this.#attribute(url, 'base'))) } }
+        const { host, port } = this.#place(this.#one(local, 'deshost'), 'ip')
+        return { ...plain, deed: { post: `http://${host.includes(':') ? `[${host}]` : host}:${port}/` } }
+      }
+      case 'refreshCDN': {
+        const info = this.#one(local, 'cdninfo')
+        const regex = this.#optional(local, 'regexurl')
+        const match =
+          regex !== undefined && this.#flag(regex, 'regex', false) ? this.#attribute(regex, 'match') : undefined
+        if (match !== undefined) this.#at(regex!, () => expressionOf(match))
+        const [user, password] = [this.#attribute(info, 'username'), this.#attribute(info, 'passwd')]
+        const base = this.#attribute(this.#one(local, 'sendurl'), 'base')
+        return { ...plain, deed: { refresh: { ...this.#place(info, 'domainname'), user, password, base, match } } }
+      }
+      default:
+        throw this.#error(plugin, `there is no plugin ${name}; known are command, socket, http, refreshCDN`)
+    }
+  }
+
+  #place(element: Element, host: string): { host: string; port: number } {
+    return { host: this.#attribute(element, host), port: this.#number(element, 'port', 1, 65_535) }
   }
 
   #switches(head: Element): Record<Switch, boolean> {
@@ -331,14 +398,17 @@ class Reader {
   #crontab(sersync: Element): Schedule | undefined {
     const crontab = this.#started(sersync, 'crontab')
     if (crontab === undefined) return undefined
-    const filter = this.#started(crontab, 'crontabfilter')
-    if (filter !== undefined)
-      throw this.#error(
-        filter,
-        'a filter for the scheduled sync alone is not supported yet; put its patterns into commonParams as --exclude=',
-      )
     const minutes = this.#number(crontab, 'schedule', 1, 34_560)
     return everySchedule(minutes * 60_000)
+  }
+
+  #crontabFilter(sersync: Element): FilterRule[] {
+    const filter = this.#started(this.#started(sersync, 'crontab'), 'crontabfilter')
+    return filter === undefined
+      ? []
+      : this.#children(filter, 'exclude').map((one) =>
+          this.#at(one, () => patternRule('exclude ', this.#attribute(one, 'expression'), false)),
+        )
   }
 
   #failLog(sersync: Element): string | undefined {

@@ -29,7 +29,14 @@ function program(run: (code: Promise<number>) => void): Command {
       ),
     )
     .option('-o <file>', 'the configuration', 'confxml.xml')
-    .addOption(new Option('-m <plugin>', 'run this plugin alone').choices(['command', 'socket', 'refreshCDN', 'http']))
+    .addOption(
+      new Option('-m <plugin>', 'run this plugin alone, for what it watches, and mirror nothing').choices([
+        'command',
+        'socket',
+        'refreshCDN',
+        'http',
+      ]),
+    )
     .helpOption('-h', 'this help')
     .addOption(
       new Option('--state-dir <dir>', 'where journals and control sockets are kept').default(defaultStateDir()),
@@ -39,8 +46,7 @@ function program(run: (code: Promise<number>) => void): Command {
 }
 
 async function start(options: Flags): Promise<number> {
-  if (options.m !== undefined) throw new ConfigError(`-m ${options.m}: plugins are not supported yet`)
-  const config = read(options.o)
+  const config = read(options.o, options.m)
   for (const mirror of config.mirrors) {
     mirror.initialSync = options.r === true ? 'always' : 'never'
     if (options.n !== undefined) for (const target of mirror.targets) target.sessions = options.n
@@ -59,9 +65,9 @@ async function start(options: Flags): Promise<number> {
 }
 
 /** sersync ends with 255 when it cannot read its configuration, and scripts may rely on that. */
-function read(file: string) {
+function read(file: string, plugin: string | undefined) {
   try {
-    return readConfig(file)
+    return readConfig(file, plugin)
   } catch (error) {
     throw error instanceof ConfigError ? new ConfigError(error.message, 255) : error
   }

@@ -58,6 +58,8 @@ export interface TargetContext extends SourceView {
   journal: Journal
   /** Whether events wait that may be about what was marked just now. */
   hasMoreHints: () => boolean
+  /** Called for each mark that is done. */
+  onDone: (mark: Mark) => void
   /** Called once, when the first full sync is done and changes flow. */
   onMirroring: (target: Target) => void
 }
@@ -243,7 +245,8 @@ export class Target {
     return !directory || !this.#owesWithin(to)
   }
 
-  #owesAt(path: RawPath): boolean {
+  /** Whether anything at all is to be done for this path. */
+  owesAt(path: RawPath): boolean {
     return this.#dirty.get(path) !== undefined || this.#flying.has(path) || this.#moving.conflicts(path)
   }
 
@@ -593,7 +596,7 @@ export class Target {
     if (reason !== null) return this.#reject(mark, settle, reason)
     settle(mark)
     if (mark.path === ROOT && mark.scope === 'tree')
-      void this.context.journal.prune(this.name, (path) => this.#owesAt(path))
+      void this.context.journal.prune(this.name, (path) => this.owesAt(path))
     if (outcome.held.has(mark)) {
       this.#hold.add(Date.now())
       return this.#dirty.hold(mark, Date.now())
@@ -601,7 +604,10 @@ export class Target {
     this.#first?.delete(mark.path)
     if (outcome.again.includes(mark.path)) {
       this.#dirty.putBack({ ...mark, quick: mark.scope !== 'entry', reason: null }, Date.now())
-    } else if (this.#dirty.get(mark.path) === undefined) this.context.journal.done(this.name, mark.path)
+    } else if (this.#dirty.get(mark.path) === undefined) {
+      this.context.journal.done(this.name, mark.path)
+      this.context.onDone(mark)
+    }
   }
 
   #reject(mark: Mark, settle: (mark: Mark) => void, reason: string): void {
@@ -644,6 +650,7 @@ export class Target {
         large: false,
         waited: false,
         moved: false,
+        scheduled: false,
         sinceMs: nowMs,
         dueMs: nowMs,
         attempts,
