@@ -24,6 +24,8 @@ const EXIT_CODES = `
 DEST is [USER@]HOST::MODULE[/PATH] or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]: a module of any rsync daemon, 3.0 or newer.
 What is in SRC is made to be in DEST, and what is not in SRC is deleted there unless --no-delete.
 
+SIGHUP reopens the log and reads the configuration again: what it changes is changed, without a full sync of the rest.
+
 Exit codes: 0 ended by a signal; 1 wrong usage, or the module is read only; 3 SRC is not a directory;
 5 the daemon refuses (password, unknown module, address); other codes are rsync's.`
 
@@ -176,7 +178,8 @@ async function start(
       `with -c, write what "${twofold}" would say into ${options.config}: it may differ for each target`,
     )
   const { readConfig } = await import('./config.js')
-  return runConfig(readConfig(options.config), options, named)
+  const { config } = options
+  return runConfig(readConfig(config), options, named, () => readConfig(config))
 }
 
 // Parsers and schemas are loaded where a configuration is read: they would take 6 MB of a mirror that has none.

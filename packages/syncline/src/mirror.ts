@@ -17,7 +17,7 @@ import type { Mark, Notice } from './dirty.js'
 import { ConfigError } from './errors.js'
 import { FailureFile } from './failure-file.js'
 import { RootGuard } from './guard.js'
-import type { Journal } from './journal.js'
+import type { Journal, Kept } from './journal.js'
 import { LinkIndex } from './links.js'
 import { type Schedule, Timetable } from './schedule.js'
 import { type Comparison, Snapshot } from './snapshot.js'
@@ -86,7 +86,8 @@ export interface MirrorStatus {
 
 /** One source, watched once, and each of its targets. */
 export class Mirror {
-  readonly targets: Target[]
+  targets: Target[]
+  readonly #context: TargetContext
   readonly #source: SourceTree
   readonly #guard: RootGuard
   readonly #filter: Filter
@@ -117,7 +118,7 @@ export class Mirror {
       // What is owed for a name that has left is owed for the other names of its file.
       for (const target of this.targets) target.departed(departure)
     })
-    const context: TargetContext = {
+    this.#context = {
       source: this.#source,
       filter: this.#filter,
       links: this.#links,
@@ -134,7 +135,7 @@ export class Mirror {
       },
     }
     this.#actions = options.actions.map((action) => new ActionQueue(action, options.source, log))
-    this.targets = options.targets.map((one) => new Target(one, context))
+    this.targets = options.targets.map((one) => new Target(one, this.#context))
     this.#snapshot = new Snapshot({
       source: this.#source,
       filter: this.#filter,
@@ -189,9 +190,7 @@ export class Mirror {
     // At once, so that it is in the journal before the snapshot tells of it no more.
     for (const notice of comparison?.notices ?? []) target.mark(notice)
     const kept = await this.journal.load(target.name)
-    const owed = kept.map(
-      ({ path, extent }): Notice => ({ path, scope: extent === 'entry' ? 'entry' : 'tree', quick: extent === 'tree' }),
-    )
+    const owed = kept.map(noticeOf)
     if (comparison === null || !(await this.#matches(target, comparison))) {
       const always = this.options.initialSync !== 'never' || this.journal.lost
       if (always) this.journal.setSynced(target.name, undefined)
@@ -239,6 +238,33 @@ export class Mirror {
     if (this.options.initialSync === 'never' || !target.fullySynced) return
     this.journal.setSynced(target.name, this.#meaning(target))
     this.#snapshot.begin()
+  }
+
+  /** Whether these options are of this mirror, but for its targets. */
+  takes(options: MirrorOptions): boolean {
+    const meaning = ({ targets, ...own }: MirrorOptions) => JSON.stringify([own, targets.length > 0])
+    return meaning(options) === meaning(this.options)
+  }
+
+  /** Ends the targets that are not among these, and begins those that are new; the others go on as if nothing had been. */
+  async changeTargets(wanted: readonly TargetOptions[]): Promise<void> {
+    const meaning = (options: TargetOptions) => JSON.stringify(options)
+    const stays = new Set(wanted.map(meaning))
+    const has = new Set(this.targets.map(({ options }) => meaning(options)))
+    const leaving = this.targets.filter(({ options }) => !stays.has(meaning(options)))
+    // From now on they are told what changes; they begin when nobody else writes to their places any more.
+    const coming = wanted.filter((options) => !has.has(meaning(options))).map((one) => new Target(one, this.#context))
+    this.targets = [...this.targets.filter((target) => !leaving.includes(target)), ...coming]
+    await Promise.all(leaving.map((target) => target.stop(STOP_GRACE_MS)))
+    for (const target of coming) {
+      const before = leaving.find(({ name }) => name === target.name)
+      if (before?.fullySynced && before.announced && this.#meaning(before) === this.#meaning(target))
+        target.start(false, (await this.journal.load(target.name)).map(noticeOf), true)
+      else {
+        this.journal.setSynced(target.name, undefined)
+        target.start(true, [])
+      }
+    }
   }
 
   #compareAll(): void {
@@ -456,6 +482,12 @@ export class Mirror {
     // Otherwise somebody has resumed already, and the watcher only now comes to the directory that was accepted.
   }
 }
+
+const noticeOf = ({ path, extent }: Kept): Notice => ({
+  path,
+  scope: extent === 'entry' ? 'entry' : 'tree',
+  quick: extent === 'tree',
+})
 
 type EntryHint = Extract<Hint, { kind: 'entry' }>
 

@@ -26,23 +26,48 @@ export interface ProcessOptions {
 }
 
 /** What a configuration says, with what the command line says beside it. */
-export async function runConfig(config: Config, options: CommandOptions, given: ReadonlySet<string>): Promise<number> {
+export async function runConfig(
+  config: Config,
+  options: CommandOptions,
+  given: ReadonlySet<string>,
+  reread: () => Config,
+): Promise<number> {
   // In the background they have been said by whoever started it.
   for (const remark of isDetached() ? [] : config.remarks) console.error(`syncline: ${config.file}: ${remark}`)
   if (options.detach && !isDetached()) return detach(process.argv.slice(1))
-  return runMirrors(config.mirrors, processOptions(options, config.process, given))
+  return runMirrors(config.mirrors, processOptions(options, config.process, given), reread)
 }
 
-/** Mirrors every source until a signal ends it. Resolves with the exit code. Throws ConfigError, and what a daemon that refuses said. */
-export async function runMirrors(list: readonly MirrorOptions[], options: ProcessOptions): Promise<number> {
+/** A mirror that runs, with what it holds. */
+interface Running {
+  mirror: Mirror
+  control: Server
+}
+
+/**
+ * Mirrors every source until a signal ends it. SIGHUP calls `reread`, and changes what differs. Resolves with the exit
+ * code. Throws ConfigError, and what a daemon that refuses said.
+ */
+export async function runMirrors(
+  list: readonly MirrorOptions[],
+  options: ProcessOptions,
+  reread?: () => Config,
+): Promise<number> {
   for (const { source } of list) stateOutside(source, options.stateDir)
   if (options.dryRun) return dryRunAll(list)
   const log = openLog(options.log)
+  const running: Running[] = []
   const mirrors: Mirror[] = []
-  const servers: Server[] = []
+  let http: Server | undefined
   let wrotePid = false
   let ready = false
-  const ended = new Promise<number>((resolve) => onSignals(resolve, () => log.reopen()))
+  let reloading = Promise.resolve()
+  const ended = new Promise<number>((resolve) =>
+    onSignals(resolve, () => {
+      log.reopen()
+      if (reread !== undefined) reloading = reloading.then(() => reload(reread)) // one after the other
+    }),
+  )
   let fail: (error: Error) => void = () => undefined
   const failed = new Promise<number>((resolve) => {
     fail = (error) => {
@@ -51,24 +76,15 @@ export async function runMirrors(list: readonly MirrorOptions[], options: Proces
     }
   })
   try {
-    for (const one of list) {
-      const names = one.targets.map(({ destination }) => destination.name)
-      const directory = openState(options.stateDir, one.source, names)
-      const journal = await Journal.open(`${directory}/journal`)
-      const mirror = new Mirror(one, journal, log.logger, (target) => announce(one, target), fail)
-      mirrors.push(mirror)
-      servers.push(await serveControl(mirror, directory))
-    }
+    for (const one of list) await open(one)
     const early = await Promise.race([probeAll(mirrors, log.logger), ended, failed])
     if (typeof early === 'number') return early
     if (options.http !== 'off') {
-      const served = serveHttp(mirrors, options.http)
-      await served
-        .then((server) => servers.push(server))
-        .catch((error: Error) => {
-          if (!options.httpOptional) throw error
-          log.logger.warn(`the status is not served: ${error.message}`)
-        })
+      http = await serveHttp(mirrors, options.http).catch((error: Error) => {
+        if (!options.httpOptional) throw error
+        log.logger.warn(`the status is not served: ${error.message}`)
+        return undefined
+      })
     }
     if (options.pidFile !== undefined) writePidFile(options.pidFile)
     wrotePid = options.pidFile !== undefined
@@ -78,11 +94,53 @@ export async function runMirrors(list: readonly MirrorOptions[], options: Proces
     if (isDetached()) detachFromTerminal()
     const code = await Promise.race([ended, failed])
     sdNotify('STOPPING=1')
+    await reloading
     return code
   } finally {
-    for (const server of servers) server.close()
-    await Promise.all(mirrors.map((mirror) => mirror.stop()))
+    http?.close()
+    await Promise.all(running.map(close))
     if (wrotePid && readPid(options.pidFile!) === process.pid) rmSync(options.pidFile!, { force: true })
+  }
+
+  async function open(one: MirrorOptions): Promise<Mirror> {
+    const names = one.targets.map(({ destination }) => destination.name)
+    const directory = openState(options.stateDir, one.source, names)
+    const journal = await Journal.open(`${directory}/journal`)
+    const mirror = new Mirror(one, journal, log.logger, (target) => announce(one, target), fail)
+    mirrors.push(mirror)
+    running.push({ mirror, control: await serveControl(mirror, directory) })
+    return mirror
+  }
+
+  async function close({ mirror, control }: Running): Promise<void> {
+    control.close()
+    await mirror.stop()
+  }
+
+  /** Goes over to what the configuration says now; what it says of a source as before is not touched. */
+  async function reload(read: () => Config): Promise<void> {
+    try {
+      const config = read()
+      for (const { source } of config.mirrors) stateOutside(source, options.stateDir)
+      const wanted = [...config.mirrors]
+      for (const one of [...running]) {
+        const at = wanted.findIndex((next) => one.mirror.takes(next))
+        if (at >= 0) {
+          const [next] = wanted.splice(at, 1)
+          await one.mirror.changeTargets(next.targets)
+          continue
+        }
+        running.splice(running.indexOf(one), 1)
+        mirrors.splice(mirrors.indexOf(one.mirror), 1)
+        await close(one)
+        log.logger.info(`${printable(one.mirror.options.source)} is no longer mirrored as it was`)
+      }
+      for (const one of wanted) await (await open(one)).start()
+      log.logger.info(`${config.file} was read again`)
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error
+      log.logger.error(`${error.message}; nothing was changed by SIGHUP beyond what was said above`)
+    }
   }
 
   function announce(of: MirrorOptions, { name }: Target): void {
@@ -139,7 +197,7 @@ async function probeAll(mirrors: readonly Mirror[], log: { warn(line: string): v
   if (refusals.length > 0 && refusals.length === targets.length) throw refusals[0]
 }
 
-/** SIGTERM and SIGINT end in peace, a second one at once; SIGHUP reopens the log. */
+/** SIGTERM and SIGINT end in peace, a second one at once; SIGHUP reopens the log and reads the configuration again. */
 function onSignals(end: (code: number) => void, reload: () => void): void {
   let ending = false
   const stop = () => {

@@ -46,10 +46,13 @@ function program(run: (code: Promise<number>) => void): Command {
 }
 
 async function start(options: Flags): Promise<number> {
-  const config = read(options.o, options.m)
-  for (const mirror of config.mirrors) {
-    mirror.initialSync = options.r === true ? 'always' : 'never'
-    if (options.n !== undefined) for (const target of mirror.targets) target.sessions = options.n
+  const read = () => {
+    const config = readSersyncConfig(options.o, options.m)
+    for (const mirror of config.mirrors) {
+      mirror.initialSync = options.r === true ? 'always' : 'never'
+      if (options.n !== undefined) for (const target of mirror.targets) target.sessions = options.n
+    }
+    return config
   }
   const common = {
     delete: true,
@@ -61,11 +64,11 @@ async function start(options: Flags): Promise<number> {
     stateDir: options.stateDir,
     ...(options.d && { detach: true }),
   }
-  return runConfig(config, common, new Set(['stateDir']))
+  return runConfig(read(), common, new Set(['stateDir']), read)
 }
 
 /** sersync ends with 255 when it cannot read its configuration, and scripts may rely on that. */
-function read(file: string, plugin: string | undefined) {
+function readSersyncConfig(file: string, plugin: string | undefined) {
   try {
     return readConfig(file, plugin)
   } catch (error) {

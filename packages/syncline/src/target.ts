@@ -178,6 +178,9 @@ export class Target {
    * Begins with a full sync, or without one. `owed` is what is known to differ; `equal` says that nothing else does.
    */
   start(fullSync: boolean, owed: readonly Notice[], equal = fullSync): void {
+    // Whoever had this place before may have said that they were done.
+    for (const { path, scope } of this.#dirty)
+      this.context.journal.owed(this.name, path, scope === 'entry' ? 'entry' : 'tree')
     for (const notice of owed) this.mark(notice)
     this.#first = new Set([ROOT])
     this.#fullySynced = equal
@@ -356,7 +359,7 @@ export class Target {
   /** Starts what can start: one lane of small changes, and lanes for large files and long trees. */
   #pump(): void {
     const nowMs = Date.now()
-    if (this.#stopping || this.#state === 'halted') return
+    if (this.#first === undefined || this.#stopping || this.#state === 'halted') return
     const nextMs = this.#dirty.wakeRested(nowMs)
     if (nowMs < this.#resumeAtMs) return this.#wakeAt(this.#resumeAtMs)
     if (nextMs !== null) this.#wakeAt(nextMs)
