@@ -32,7 +32,15 @@ switch (command) {
   case 'test':
     install()
     build()
-    need({ rsync: 'rsync', strace: 'strace', ip: 'iproute2', chattr: 'e2fsprogs', git: 'git', vim: 'vim' })
+    need({
+      rsync: 'rsync',
+      strace: 'strace',
+      ip: 'iproute2',
+      chattr: 'e2fsprogs',
+      git: 'git',
+      vim: 'vim',
+      sshd: 'openssh-server',
+    })
     run('node', ['scripts/old-rsync.mjs'])
     run('npx', ['biome', 'check', '--error-on-warnings', '.'])
     run('node', ['--test', '--test-concurrency=1', '--test-timeout=900000', ...(args.length > 0 ? args : testFiles())])

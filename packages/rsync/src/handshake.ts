@@ -47,15 +47,18 @@ export interface Agreement {
   greeting: Greeting
 }
 
-export interface HandshakeOptions {
-  module: string
-  credentials: Credentials | undefined
-  /** Arguments for the daemon's server process; made when the daemon's greeting is known. */
-  args: (greeting: Greeting) => string[]
+export interface AgreeOptions {
   compress: boolean
   /** The highest protocol to offer; for tests of older ones. */
   protocol?: number
   checksums?: readonly Checksum[]
+}
+
+export interface HandshakeOptions extends AgreeOptions {
+  module: string
+  credentials: Credentials | undefined
+  /** Arguments for the daemon's server process; made when the daemon's greeting is known. */
+  args: (greeting: Greeting) => string[]
   /** Receives each line of the message of the day. */
   motd?: (line: string) => void
 }
@@ -80,6 +83,36 @@ export async function handshake(channel: Channel, options: HandshakeOptions): Pr
 
   for (const arg of options.args(greeting)) channel.out.latin1(`${arg}\0`)
   channel.out.latin1('\0')
+  return agree(channel, options, greeting, protocol)
+}
+
+/** The same with a server that a remote shell has started with its arguments: no greeting, no module, no login. */
+export async function shellHandshake(channel: Channel, options: AgreeOptions): Promise<Agreement> {
+  const offered = options.protocol ?? PROTOCOL.MAX
+  channel.out.i32(offered)
+  await channel.flush()
+  const theirs = await channel.receive('protocol version', (c) => c.i32())
+  if (theirs < PROTOCOL.MIN || theirs > 255) {
+    // io.c: what a login script prints is taken for a version.
+    const known = theirs >= 20 && theirs < PROTOCOL.MIN
+    throw new RemoteError(
+      'refused',
+      known
+        ? `the rsync there speaks protocol ${theirs}; rsync 3.0 or newer (protocol 30) is needed`
+        : 'what came first is no protocol version: does a start-up file of the shell there print something?',
+      RERR.PROTOCOL,
+    )
+  }
+  const protocol = Math.min(offered, theirs)
+  return agree(channel, options, { protocol: theirs, digests: null }, protocol)
+}
+
+async function agree(
+  channel: Channel,
+  options: AgreeOptions,
+  greeting: Greeting,
+  protocol: number,
+): Promise<Agreement> {
   const checksums = (options.checksums ?? CHECKSUMS).join(' ')
   const sendChoices = () => {
     channel.out.vstring(checksums)

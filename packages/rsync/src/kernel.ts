@@ -10,6 +10,8 @@ const sysClose = libc.func('int close(int fd)')
 const sysPread = libc.func('long pread(int fd, void *buffer, size_t length, int64_t offset)')
 const sysReadlinkat = libc.func('long readlinkat(int dirfd, void *path, void *buffer, size_t size)')
 
+const sysSocketpair = libc.func('int socketpair(int domain, int type, int protocol, void *pair)')
+
 const NameFirst = koffi.struct({ name: 'char *' })
 const sysGetpwuid = libc.func('void *getpwuid(unsigned int uid)')
 const sysGetgrgid = libc.func('void *getgrgid(unsigned int gid)')
@@ -145,6 +147,17 @@ export function readAt(fd: number, into: Uint8Array, offset: number): number {
   const length = Number(sysPread(fd, into, into.length, offset))
   if (length < 0) fail('read')
   return length
+}
+
+const AF_UNIX = 1
+const SOCK_STREAM = 1
+const SOCK_CLOEXEC = 0o2000000
+
+/** Two sockets that are connected to each other. */
+export function socketPair(): [number, number] {
+  const pair = new Int32Array(2)
+  if (sysSocketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) !== 0) fail('socketpair')
+  return [pair[0], pair[1]]
 }
 
 export function close(fd: number): void {

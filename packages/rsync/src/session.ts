@@ -7,25 +7,29 @@ import { type FilterRule, ruleText } from './filter.js'
 import { encodeIdList, FlistEncoder, type FlistFormat } from './flist/codec.js'
 import type { FileEntry } from './flist/entry.js'
 import type { SourceTree } from './flist/source.js'
-import { type Agreement, type Credentials, type Greeting, handshake } from './handshake.js'
+import { type Agreement, type Credentials, type Greeting, handshake, shellHandshake } from './handshake.js'
 import { groupName, userName } from './kernel.js'
 import type { Pace } from './pace.js'
+import { openShell, sharingConnection } from './remote-shell.js'
 import { type SenderReport, sendFiles } from './sender.js'
-import { CF, DEFAULT_PORT, MSG } from './wire/constants.js'
+import { CF, DEFAULT_PORT, MSG, PROTOCOL } from './wire/constants.js'
 import { DeflatedTokens, PlainTokens } from './wire/token.js'
 
 const CONNECT_TIMEOUT_MS = 15_000
 const COMPRESS_LEVEL = 6
 const LINGER_MS = 5_000
 const REFUSAL_MS = 100
+const COMPLAINT_MS = 200
 
-/** A module of a daemon, and a directory in it. */
+/** A module of a daemon, and a directory in it; or, with `shell`, a directory of a machine. */
 export interface Remote {
   host: string
   port?: number
   module: string
-  /** Below the module, latin1, without slashes at its ends; '' is the module itself. */
+  /** Below the module, latin1, without slashes at its ends; '' is the module itself. With `shell`, as its rsync takes it. */
   path: string
+  /** It is reached by way of this command, such as `ssh`, as this user; there is no module then. */
+  shell?: { command: readonly string[]; user: string | undefined }
 }
 
 export interface SessionOptions {
@@ -101,12 +105,13 @@ export class Session {
   ) {}
 
   static async open(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
+    const { shell } = options.remote
+    if (shell !== undefined) {
+      const { host, port } = options.remote
+      return sharingConnection({ host, port, ...shell }, () => Session.#openShell(options, shell, signal))
+    }
     const socket = await connect(options.remote, signal)
-    const channel = new Channel(
-      socket,
-      options.timeoutMs,
-      options.pace === undefined ? undefined : (bytes) => options.pace!.spend(bytes),
-    )
+    const channel = new Channel(socket, options.timeoutMs, paceOf(options))
     const abort = () => channel.abort(new ConnectError('cancelled'))
     signal?.addEventListener('abort', abort)
     try {
@@ -119,19 +124,51 @@ export class Session {
         ...(options.checksums === undefined ? {} : { checksums: options.checksums }),
         ...(options.motd === undefined ? {} : { motd: options.motd }),
       })
-      const { checksum, seed, compatFlags } = agreement
-      return new Session(
-        options,
-        channel,
-        agreement,
-        await acquireSums(checksum, seed, (compatFlags & CF.CHKSUM_SEED_FIX) !== 0),
-      )
+      return await Session.#agreed(options, channel, agreement)
     } catch (error) {
       channel.destroy()
       throw error
     } finally {
       signal?.removeEventListener('abort', abort)
     }
+  }
+
+  static async #openShell(
+    options: SessionOptions,
+    { command, user }: { command: readonly string[]; user: string | undefined },
+    signal: AbortSignal | undefined,
+  ): Promise<Session> {
+    const { host, port } = options.remote
+    const { socket, complaint } = openShell({ host, port, user, command }, serverArgs(options, null))
+    const channel = new Channel(socket, options.timeoutMs, paceOf(options))
+    const abort = () => channel.abort(new ConnectError('cancelled'))
+    signal?.addEventListener('abort', abort)
+    try {
+      const { compress, protocol, checksums } = options
+      const agreement = await shellHandshake(channel, {
+        compress,
+        ...(protocol === undefined ? {} : { protocol }),
+        ...(checksums === undefined ? {} : { checksums }),
+      })
+      return await Session.#agreed(options, channel, agreement)
+    } catch (error) {
+      // What the shell had to say is on its standard error, which may come a moment later.
+      if (!channel.alive && error instanceof ConnectError && error.message !== 'cancelled') {
+        await sleep(COMPLAINT_MS)
+        channel.destroy()
+        throw complaint()
+      }
+      channel.destroy()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', abort)
+    }
+  }
+
+  static async #agreed(options: SessionOptions, channel: Channel, agreement: Agreement): Promise<Session> {
+    const { checksum, seed, compatFlags } = agreement
+    const sums = await acquireSums(checksum, seed, (compatFlags & CF.CHKSUM_SEED_FIX) !== 0)
+    return new Session(options, channel, agreement, sums)
   }
 
   get alive(): boolean {
@@ -247,6 +284,8 @@ export class Session {
   }
 }
 
+const paceOf = ({ pace }: SessionOptions) => (pace === undefined ? undefined : (bytes: number) => pace.spend(bytes))
+
 function summary(said: Said): Pick<TransferReport, 'errors' | 'notices' | 'deleted'> {
   const errors = said.ioError && said.errors.length === 0 ? ['the receiver met an I/O error'] : said.errors
   return { errors, notices: said.notices, deleted: said.deleted }
@@ -277,9 +316,9 @@ function sendNames(channel: Channel, entries: readonly FileEntry[]): void {
   encodeIdList(channel.out, named(groups), null)
 }
 
-/** options.c server_options(): what the daemon's server process is told. */
-function serverArgs(options: SessionOptions, greeting: Greeting): string[] {
-  const protocol = Math.min(greeting.protocol, options.protocol ?? greeting.protocol)
+/** options.c server_options(): what the server process is told; without a greeting, at the other end of a remote shell. */
+function serverArgs(options: SessionOptions, greeting: Greeting | null): string[] {
+  const protocol = Math.min(greeting?.protocol ?? PROTOCOL.MAX, options.protocol ?? PROTOCOL.MAX)
   const letters = `${options.dryRun ? 'n' : ''}logDtprH${options.ignoreTimes ? 'I' : ''}${options.compress ? 'z' : ''}${options.update ? 'u' : ''}`
   // No `i`: without incremental recursion one list is one batch.
   const args = [
@@ -294,7 +333,8 @@ function serverArgs(options: SessionOptions, greeting: Greeting): string[] {
   if (options.delete && protocol >= 31) args.push('--delete-missing-args')
   if (options.numericIds) args.push('--numeric-ids')
   if (asksNanoseconds(options, greeting)) args.push('--modify-window=-1')
-  const { module, path } = options.remote
+  const { module, path, shell } = options.remote
+  if (shell !== undefined) return [...args, '.', `${Buffer.from(path, 'latin1').toString()}/`]
   return [...args, '.', `${escapeGlob(path === '' ? module : `${module}/${path}`)}/`]
 }
 
@@ -302,8 +342,8 @@ function serverArgs(options: SessionOptions, greeting: Greeting): string[] {
  * --modify-window=-1 compares nanoseconds, since 3.1.3. Before, it makes all times differ: harmless where everything is
  * sent anyway, but a full sync would compare all content, so it is asked for only where the daemon is surely newer.
  */
-function asksNanoseconds(options: SessionOptions, greeting: Greeting): boolean {
-  return options.ignoreTimes || options.nanoseconds === true || greeting.digests !== null
+function asksNanoseconds(options: SessionOptions, greeting: Greeting | null): boolean {
+  return options.ignoreTimes || options.nanoseconds === true || (greeting !== null && greeting.digests !== null)
 }
 
 /** The daemon expands wildcards in its arguments. */

@@ -45,6 +45,7 @@ const targetKeys = {
     .max(86_400)
     .optional()
     .describe('Seconds of silence after which a connection is given up. Default: 60'),
+  rsh: z.string().min(1).optional().describe('The remote shell for HOST:/PATH, with its options. Default: ssh'),
   'password-file': z.string().min(1).optional().describe('A file, mode 600, whose first line is the password'),
   'password-env': z.string().min(1).optional().describe('The environment variable that holds the password'),
   'password-credential': z
@@ -57,7 +58,9 @@ const targetKeys = {
 const PASSWORD_KEYS = ['password-file', 'password-env', 'password-credential'] as const
 const NO_PASSWORD = { 'password-file': undefined, 'password-env': undefined, 'password-credential': undefined }
 
-const to = z.string().describe('[USER@]HOST::MODULE[/PATH] or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]')
+const to = z
+  .string()
+  .describe('[USER@]HOST::MODULE[/PATH], rsync://[USER@]HOST[:PORT]/MODULE[/PATH], or [USER@]HOST:/PATH by ssh')
 const targetMapping = z.strictObject({ to, ...targetKeys })
 const target = z.union([to, targetMapping])
 
@@ -190,8 +193,8 @@ export function readConfig(file: string, plugin?: string): Config {
 /** Two that write to one place would delete each other's files. */
 function refuseOverlaps({ file, mirrors }: Config): void {
   const all = mirrors.flatMap(({ targets }) => targets.map(({ destination }) => destination))
-  const place = ({ remote: { host, port, module, path } }: Destination) =>
-    `${host.toLowerCase()}:${port ?? DEFAULT_PORT}/${module}/${path === '' ? '' : `${path}/`}`
+  const place = ({ remote: { host, port, module, path, shell } }: Destination) =>
+    `${host.toLowerCase()}:${shell === undefined ? (port ?? DEFAULT_PORT) : 'ssh'}/${module}/${path === '' ? '' : `${path}/`}`
   for (const [i, one] of all.entries()) {
     const other = all
       .slice(0, i)
@@ -372,7 +375,7 @@ function hostAndPort(text: string): HttpAddress {
 }
 
 function targetOf(to: string, keys: TargetKeys, path: Path): TargetOptions {
-  const destination = at(path, () => parseDestination(to))
+  const destination = at(path, () => parseDestination(to, keys.rsh))
   const {
     bwlimit,
     'password-file': file,

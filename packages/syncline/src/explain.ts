@@ -92,6 +92,7 @@ export function toYaml(file: string): string {
     ...(one.actions.length > 0 && { actions: one.actions.map(actionKeys) }),
     targets: one.targets.map((target) => ({
       to: target.destination.name,
+      ...rshOf(target),
       ...(!target.delete && { delete: false }),
       ...(target.compress && { compress: true }),
       ...(target.update && { update: true }),
@@ -108,6 +109,11 @@ export function toYaml(file: string): string {
   // sersync listened at none of its hosts, so that several files name the same one: here it would be an error.
   const served = 'http' in http ? `# http: ${http.http}\n` : ''
   return `${head}\n${stringify({ sources })}${served}`
+}
+
+function rshOf({ destination: { remote } }: TargetOptions) {
+  const rsh = remote.shell?.command.join(' ') ?? 'ssh'
+  return rsh === 'ssh' ? {} : { rsh }
 }
 
 function actionKeys({ deed, only, ignoreErrors }: Action): ActionKeys {

@@ -21,7 +21,8 @@ import { defaultStateDir } from './state.js'
 import { resume, showStatus } from './status.js'
 
 const EXIT_CODES = `
-DEST is [USER@]HOST::MODULE[/PATH] or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]: a module of any rsync daemon, 3.0 or newer.
+DEST is [USER@]HOST::MODULE[/PATH] or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]: a module of any rsync daemon, 3.0 or newer;
+or [USER@]HOST:/PATH: a directory, by ssh and the rsync there (login by key; one connection is kept).
 What is in SRC is made to be in DEST, and what is not in SRC is deleted there unless --no-delete.
 
 SIGHUP reopens the log and reads the configuration again: what it changes is changed, without a full sync of the rest.
@@ -50,6 +51,10 @@ function program(run: (code: Promise<number>) => void): Command {
     .argument('[SRC]', 'the directory to mirror')
     .argument('[DEST...]', 'where to')
     .option('-c, --config <file>', "read what to mirror from a configuration: YAML, or sersync's confxml.xml")
+    .option(
+      '-e, --rsh <command>',
+      'the remote shell for HOST:/PATH, with its options (or set RSYNC_RSH); ssh by itself',
+    )
     .option('--password-file <file>', 'read the password from the first line of this file (or set RSYNC_PASSWORD)')
     .addOption(
       new Option('--exclude <pattern>', "leave out what matches (rsync's pattern language; may be repeated)").argParser(
@@ -148,6 +153,7 @@ function given(command: Command): Set<string> {
 
 /** These say what to mirror, and so does a configuration. */
 const MIRROR_OPTIONS = [
+  'rsh',
   'passwordFile',
   'delete',
   'maxDelete',

@@ -18,6 +18,7 @@ export interface HttpAddress {
 export interface CommandOptions {
   config?: string
   passwordFile?: string
+  rsh?: string
   rules?: FilterRule[]
   delete: boolean
   maxDelete?: Limit
@@ -41,7 +42,7 @@ export interface CommandOptions {
 export function mirrorOf(source: string, destinations: readonly string[], options: CommandOptions): MirrorOptions {
   return {
     source: resolveSource(source),
-    targets: resolveDestinations(destinations).map((destination) => ({
+    targets: resolveDestinations(destinations, options.rsh).map((destination) => ({
       destination,
       credentials: credentialsOf(destination, { file: options.passwordFile }),
       passwordFile: options.passwordFile,
@@ -105,8 +106,8 @@ export function resolveSource(text: string): RawPath {
 }
 
 /** The DESTs; each once. */
-export function resolveDestinations(texts: readonly string[]): Destination[] {
-  const destinations = texts.map(parseDestination)
+export function resolveDestinations(texts: readonly string[], rsh: string | undefined): Destination[] {
+  const destinations = texts.map((text) => parseDestination(text, rsh))
   const twice = texts.find((text, i) => texts.indexOf(text) !== i)
   if (twice !== undefined) throw new ConfigError(`DEST "${twice}" is given twice`)
   return destinations

@@ -109,7 +109,6 @@ class Reader {
     const sersync = this.#one(head, 'sersync')
     const local = this.#one(sersync, 'localpath')
     const rsync = this.#optional(sersync, 'rsync')
-    this.#refuseWhatIsNotThere(rsync)
     const switches = this.#switches(head)
     const params = this.#params(rsync)
     const timeout = this.#started(rsync, 'timeout')
@@ -201,12 +200,6 @@ class Reader {
         )
       this.#checkNames(element, inner)
     }
-  }
-
-  #refuseWhatIsNotThere(rsync: Element | undefined): void {
-    const ssh = this.#started(rsync, 'ssh')
-    if (ssh !== undefined)
-      throw this.#error(ssh, 'a remote shell is not supported yet; run an rsync daemon there and set start="false"')
   }
 
   /** Of a plugin alone, what it names itself. */
@@ -429,6 +422,7 @@ class Reader {
   #destination(remote: Element, rsync: Element | undefined): Destination {
     const auth = this.#started(rsync, 'auth')
     const port = this.#started(rsync, 'userDefinedPort')
+    if (this.#started(rsync, 'ssh') !== undefined) return this.#shellDestination(remote, port)
     const user = auth === undefined ? '' : `${this.#attribute(auth, 'users')}@`
     const [ip, name] = [this.#attribute(remote, 'ip'), this.#attribute(remote, 'name')]
     const host = ip.includes(':') && !ip.startsWith('[') ? `[${ip}]` : ip
@@ -439,6 +433,13 @@ class Reader {
           : `rsync://${user}${host}:${this.#number(port, 'port', 1, 65_535)}/${name}`,
       ),
     )
+  }
+
+  /** With ssh the name is a path, and ip may say the user. */
+  #shellDestination(remote: Element, port: Element | undefined): Destination {
+    const text = `${this.#attribute(remote, 'ip')}:${this.#attribute(remote, 'name')}`
+    const rsh = port === undefined ? 'ssh' : `ssh -p ${this.#number(port, 'port', 1, 65_535)}`
+    return this.#at(remote, () => parseDestination(text, rsh))
   }
 
   // --- elements and attributes
