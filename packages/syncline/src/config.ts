@@ -1,9 +1,11 @@
+import { resolve } from 'node:path'
 import { DEFAULT_PORT } from '@syncline/rsync'
 import { type Document, isNode, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
 import { type Action, checkedUrl, type Deed } from './actions.js'
 import { type Destination, parseDestination } from './destination.js'
 import { ConfigError } from './errors.js'
+import type { GuardOptions } from './guarded.js'
 import type { MirrorOptions } from './mirror.js'
 import {
   credentialsOf,
@@ -135,8 +137,15 @@ const source = z.strictObject({
   ...targetKeys,
 })
 
+const guard = z.strictObject({
+  paths: z.array(z.string().startsWith('/')).min(1).describe('Files or directories, by their absolute paths'),
+  restore: z.boolean().optional().describe('Put the kept good copy back. Default: false'),
+  actions: z.array(action).optional().describe('What to do about each change'),
+})
+
 const schema = z.strictObject({
-  sources: z.array(source).min(1).describe('The directories to mirror, each to its own targets'),
+  sources: z.array(source).optional().describe('The directories to mirror, each to its own targets'),
+  guards: z.array(guard).optional().describe('Files and directories that are not to change without being noticed'),
   'state-dir': z.string().min(1).optional().describe('Where journals and control sockets are kept'),
   http: z.string().optional().describe('Serve the status as JSON at /status there: ADDRESS:PORT, or off'),
   'pid-file': z.string().min(1).optional().describe('Write the process id there while running'),
@@ -150,6 +159,7 @@ type TargetKeys = Omit<Exclude<z.infer<typeof target>, string>, 'to'>
 export interface Config {
   file: string
   mirrors: MirrorOptions[]
+  guards: GuardOptions[]
   /** What the command line says goes before these. */
   process: {
     stateDir?: string
@@ -270,7 +280,15 @@ function firstIssue({ issues }: z.ZodError): ValueError {
 
 function unknownKey(path: Path, key: string): ValueError {
   const { shape } =
-    path.length === 0 ? schema : path.includes('targets') ? targetMapping : path.includes('actions') ? action : source
+    path.length === 0
+      ? schema
+      : path.includes('targets')
+        ? targetMapping
+        : path.includes('actions')
+          ? action
+          : path[0] === 'guards'
+            ? guard
+            : source
   return new ValueError([...path, key], `there is no such key; known are ${Object.keys(shape).join(', ')}`)
 }
 
@@ -299,7 +317,18 @@ function at<T>(path: Path, make: () => T): T {
 }
 
 function convert(file: string, data: z.infer<typeof schema>): Config {
-  const mirrors = data.sources.map((one, i): MirrorOptions => {
+  const { sources = [] } = data
+  const guards = (data.guards ?? []).flatMap(({ paths, restore = false, actions = [] }, i) =>
+    paths.map(
+      (path): GuardOptions => ({
+        path: Buffer.from(resolve(path)).toString('latin1') as GuardOptions['path'],
+        restore,
+        actions: actions.map((text, k) => actionOf(text, ['guards', i, 'actions', k])),
+      }),
+    ),
+  )
+  if (sources.length + guards.length === 0) throw new ValueError([], 'it has neither sources nor guards; add some')
+  const mirrors = sources.map((one, i): MirrorOptions => {
     const path: Path = ['sources', i]
     const {
       include = [],
@@ -337,6 +366,7 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
   return {
     file,
     mirrors,
+    guards,
     process: {
       ...(stateDir !== undefined && { stateDir }),
       ...(http !== undefined && { http: at(['http'], () => parseHttp(http)) }),

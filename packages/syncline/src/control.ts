@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { createAdaptorServer } from '@hono/node-server'
 import { Hono } from 'hono'
 import { ConfigError } from './errors.js'
+import type { GuardedPath } from './guarded.js'
 import type { Mirror, MirrorStatus } from './mirror.js'
 import type { HttpAddress } from './options.js'
 
@@ -29,8 +30,25 @@ function api(mirrors: readonly Mirror[], mayCommand: boolean): Hono {
 }
 
 /** Serves the control socket of a mirror in its state directory. */
-export async function serveControl(mirror: Mirror, directory: string): Promise<Server> {
-  const app = api([mirror], true)
+export const serveControl = (mirror: Mirror, directory: string) => serveSocket(api([mirror], true), directory)
+
+/** Serves the control socket of all guards. */
+export function serveGuards(guards: readonly GuardedPath[], directory: string): Promise<Server> {
+  const app = new Hono()
+  app.post('/accept', (c) => {
+    const path = c.req.query('path')
+    const chosen = guards.filter((guard) => path === undefined || guard.name === path)
+    try {
+      for (const guard of chosen) guard.accept()
+    } catch (error) {
+      return c.json({ error: (error as Error).message }, 409)
+    }
+    return c.json({ accepted: chosen.map(({ name }) => name) })
+  })
+  return serveSocket(app, directory)
+}
+
+async function serveSocket(app: Hono, directory: string): Promise<Server> {
   const server = createAdaptorServer({ fetch: app.fetch }) as Server
   // The path of a socket holds 107 bytes; by way of a descriptor any directory is near.
   const fd = openSync(directory, 'r')
@@ -75,6 +93,11 @@ export const askStatus = (directory: string) =>
 export function askResume(directory: string, target: string | undefined): Promise<{ resumed: string[] }> {
   const query = target === undefined ? '' : `?target=${encodeURIComponent(target)}`
   return ask(directory, 'POST', `/resume${query}`) as Promise<{ resumed: string[] }>
+}
+
+export function askAccept(directory: string, path: string | undefined): Promise<{ accepted: string[] }> {
+  const query = path === undefined ? '' : `?path=${encodeURIComponent(path)}`
+  return ask(directory, 'POST', `/accept${query}`) as Promise<{ accepted: string[] }>
 }
 
 /** One question to the mirror of a state directory. Rejects when it is not running, or with what it said. */

@@ -9,9 +9,13 @@ import { describeSchedule } from './schedule.js'
 import type { TargetOptions } from './target.js'
 
 /** A configuration in words, for `syncline check`. */
-export function describeConfig({ file, mirrors, process: own, remarks }: Config): string {
+export function describeConfig({ file, mirrors, guards, process: own, remarks }: Config): string {
   const lines = [`${file} is valid.`]
   for (const one of mirrors) lines.push('', ...describeMirror(one))
+  for (const { path, restore, actions } of guards) {
+    const deeds = [...actions.map(({ deed }) => describeDeed(deed)), ...(restore ? ['put the kept copy back'] : [])]
+    lines.push('', `When ${printable(path)} changes: ${['log it', ...deeds].join(', ')}.`)
+  }
   lines.push('')
   if (own.http !== undefined && own.http !== 'off')
     lines.push(`The status is served at http://${own.http.host}:${own.http.port}/status.`)

@@ -18,7 +18,7 @@ import {
 } from './options.js'
 import { runConfig, runMirrors } from './run.js'
 import { defaultStateDir } from './state.js'
-import { resume, showStatus } from './status.js'
+import { accept, resume, showStatus } from './status.js'
 
 const EXIT_CODES = `
 DEST is [USER@]HOST::MODULE[/PATH] or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]: a module of any rsync daemon, 3.0 or newer;
@@ -45,7 +45,7 @@ function program(run: (code: Promise<number>) => void): Command {
   }
   const command = new Command('syncline')
     .usage(
-      '[OPTIONS] SRC DEST...\n       syncline [OPTIONS] -c FILE\n       syncline status [--json]\n       syncline resume [TARGET]\n       syncline check FILE\n       syncline import confxml.xml',
+      '[OPTIONS] SRC DEST...\n       syncline [OPTIONS] -c FILE\n       syncline status [--json]\n       syncline resume [TARGET]\n       syncline accept [PATH]\n       syncline check FILE\n       syncline import confxml.xml',
     )
     .description('Mirror SRC to every DEST: a full sync first, then each change as it happens.')
     .argument('[SRC]', 'the directory to mirror')
@@ -132,6 +132,12 @@ function program(run: (code: Promise<number>) => void): Command {
     .argument('[TARGET]', 'as it was given as DEST')
     .addOption(stateDir())
     .action((target: string | undefined, options: SubOptions) => run(resume(stateDirOf(options), target)))
+  command
+    .command('accept')
+    .description('take what a guarded path is now as the good copy; all guarded paths without one')
+    .argument('[PATH]', 'as it stands in the configuration')
+    .addOption(stateDir())
+    .action((path: string | undefined, options: SubOptions) => run(accept(stateDirOf(options), path)))
   command
     .command('check')
     .description('validate a configuration and say what it means')

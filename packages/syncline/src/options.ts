@@ -148,7 +148,7 @@ const PASSWORD_FILE_MAX = 1 << 16
 const PATTERN_FILE_MAX = 16 << 20
 
 /** The content of a file that people write. Throws Error when it is no file, or longer than `max` bytes. */
-export function readSmallFile(file: string, max: number): Buffer {
+export function readSmallFile(file: string | Buffer, max: number): Buffer {
   const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
     const stats = fstatSync(fd)

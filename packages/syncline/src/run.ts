@@ -2,16 +2,17 @@ import { closeSync, existsSync, openSync, realpathSync, rmSync, statSync, writeF
 import type { Server } from 'node:http'
 import { printable, RemoteError, toBytes } from '@syncline/rsync'
 import type { Config } from './config.js'
-import { serveControl, serveHttp } from './control.js'
+import { serveControl, serveGuards, serveHttp } from './control.js'
 import { detach, isDetached, reportStarted } from './detach.js'
 import { dryRun } from './dry-run.js'
 import { ConfigError } from './errors.js'
+import { GuardedPath, type GuardOptions } from './guarded.js'
 import { Journal } from './journal.js'
 import { sdNotify } from './kernel.js'
 import { type LogOptions, openLog } from './log.js'
 import { Mirror, type MirrorOptions } from './mirror.js'
 import { type CommandOptions, type HttpAddress, processOptions, readSmallFile } from './options.js'
-import { openState } from './state.js'
+import { guardDirectory, guardsDirectory, openState } from './state.js'
 import type { Target } from './target.js'
 
 /** What belongs to the process, whatever it mirrors. */
@@ -35,7 +36,7 @@ export async function runConfig(
   // In the background they have been said by whoever started it.
   for (const remark of isDetached() ? [] : config.remarks) console.error(`syncline: ${config.file}: ${remark}`)
   if (options.detach && !isDetached()) return detach(process.argv.slice(1))
-  return runMirrors(config.mirrors, processOptions(options, config.process, given), reread)
+  return runMirrors(config.mirrors, processOptions(options, config.process, given), reread, config.guards)
 }
 
 /** A mirror that runs, with what it holds. */
@@ -52,12 +53,15 @@ export async function runMirrors(
   list: readonly MirrorOptions[],
   options: ProcessOptions,
   reread?: () => Config,
+  guarded: readonly GuardOptions[] = [],
 ): Promise<number> {
   for (const { source } of list) stateOutside(source, options.stateDir)
   if (options.dryRun) return dryRunAll(list)
   const log = openLog(options.log)
   const running: Running[] = []
   const mirrors: Mirror[] = []
+  const guards: GuardedPath[] = []
+  let guardControl: Server | undefined
   let http: Server | undefined
   let wrotePid = false
   let ready = false
@@ -91,6 +95,8 @@ export async function runMirrors(
     await Promise.all(mirrors.map((mirror) => mirror.start()))
     for (const { source, targets } of list)
       if (targets.length === 0) process.stdout.write(`watching ${printable(source)}\n`)
+    await openGuards(guarded)
+    if (list.length === 0) ready = sdNotify('READY=1')
     if (isDetached()) detachFromTerminal()
     const code = await Promise.race([ended, failed])
     sdNotify('STOPPING=1')
@@ -98,6 +104,8 @@ export async function runMirrors(
     return code
   } finally {
     http?.close()
+    guardControl?.close()
+    await Promise.all(guards.map((guard) => guard.close()))
     await Promise.all(running.map(close))
     if (wrotePid && readPid(options.pidFile!) === process.pid) rmSync(options.pidFile!, { force: true })
   }
@@ -110,6 +118,17 @@ export async function runMirrors(
     mirrors.push(mirror)
     running.push({ mirror, control: await serveControl(mirror, directory) })
     return mirror
+  }
+
+  async function openGuards(all: readonly GuardOptions[]): Promise<void> {
+    if (all.length === 0) return
+    for (const one of all) {
+      const guard = new GuardedPath(one, guardDirectory(options.stateDir, one.path), log.logger, fail)
+      guards.push(guard)
+      await guard.start()
+      process.stdout.write(`guarding ${guard.name}\n`)
+    }
+    guardControl = await serveGuards(guards, guardsDirectory(options.stateDir))
   }
 
   async function close({ mirror, control }: Running): Promise<void> {
@@ -136,11 +155,20 @@ export async function runMirrors(
         log.logger.info(`${printable(one.mirror.options.source)} is no longer mirrored as it was`)
       }
       for (const one of wanted) await (await open(one)).start()
+      await changeGuards(config.guards)
       log.logger.info(`${config.file} was read again`)
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error
       log.logger.error(`${error.message}; nothing was changed by SIGHUP beyond what was said above`)
     }
+  }
+
+  async function changeGuards(wanted: readonly GuardOptions[]): Promise<void> {
+    const meaning = (all: readonly GuardOptions[]) => JSON.stringify(all)
+    if (meaning(wanted) === meaning(guards.map((guard) => guard.options))) return
+    guardControl?.close()
+    await Promise.all(guards.splice(0).map((guard) => guard.close()))
+    await openGuards(wanted)
   }
 
   function announce(of: MirrorOptions, { name }: Target): void {

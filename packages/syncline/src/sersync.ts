@@ -159,6 +159,7 @@ class Reader {
           failureFile: this.#failLog(sersync),
         },
       ],
+      guards: [],
       sersync: true,
       process: { http: this.#host(head), httpOptional: true },
       remarks: this.#remarks,

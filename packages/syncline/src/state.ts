@@ -35,3 +35,10 @@ export function stateDirectories(stateDir: string): string[] {
     return []
   }
 }
+
+/** Where the guards of a state directory are told to accept what is there. */
+export const guardsDirectory = (stateDir: string) => join(stateDir, 'guards')
+
+/** Where the good copy of one guarded path is kept. */
+export const guardDirectory = (stateDir: string, path: string) =>
+  join(guardsDirectory(stateDir), createHash('sha256').update(path).digest('hex').slice(0, 16))

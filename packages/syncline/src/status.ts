@@ -1,6 +1,6 @@
-import { askResume, askStatus } from './control.js'
+import { askAccept, askResume, askStatus } from './control.js'
 import type { MirrorStatus } from './mirror.js'
-import { stateDirectories } from './state.js'
+import { guardsDirectory, stateDirectories } from './state.js'
 import type { TargetStatus } from './target.js'
 
 /** `syncline status`: 0 when every target is mirroring and owes nothing that failed, else 1. */
@@ -37,6 +37,20 @@ export async function resume(stateDir: string, target: string | undefined): Prom
       `syncline: no running mirror has ${target === undefined ? 'a target' : `the target ${target}`} that could be resumed (looked in ${stateDir})`,
     )
   return told > 0 ? 0 : 1
+}
+
+/** `syncline accept [PATH]`: 0 when a guard was told that what is there now is good, else 1. */
+export async function accept(stateDir: string, path: string | undefined): Promise<number> {
+  try {
+    const { accepted } = await askAccept(guardsDirectory(stateDir), path)
+    for (const name of accepted) console.log(`accepted ${name}`)
+    if (accepted.length > 0) return 0
+    console.error(`syncline: ${path} is not guarded`)
+  } catch (error) {
+    const text = isNotRunning(error) ? `no guard is running (looked in ${stateDir})` : (error as Error).message
+    console.error(`syncline: ${text}`)
+  }
+  return 1
 }
 
 const isNotRunning = (error: unknown) =>
