@@ -1,4 +1,4 @@
-// `npm run bench` measures everything that issue 2 asks for, `npm run bench -- latency delta` a part of it.
+// `npm run bench` measures everything; `npm run bench -- latency delta` a part of it.
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { batch } from './batch.js'
 import { delta } from './delta.js'
@@ -6,10 +6,12 @@ import type { Benchmark, Figure } from './figure.js'
 import { history } from './history.js'
 import { idle } from './idle.js'
 import { latency } from './latency.js'
+import { rename } from './rename.js'
+import { restart } from './restart.js'
 import { STOCK, Stage, versionOf } from './support.js'
 import { targets } from './targets.js'
 
-const BENCHMARKS: Record<string, Benchmark> = { latency, batch, delta, targets, idle, history }
+const BENCHMARKS: Record<string, Benchmark> = { latency, batch, delta, targets, idle, history, rename, restart }
 
 const asked = process.argv.slice(2)
 const unknown = asked.filter((name) => !(name in BENCHMARKS))

@@ -48,7 +48,7 @@ switch (command) {
   case 'bench':
     install()
     build()
-    need({ rsync: 'rsync' })
+    need({ rsync: 'rsync', lsyncd: 'lsyncd' })
     run('node', ['bench/dist/main.js', ...args])
     break
   case 'schema': {
