@@ -1,44 +1,21 @@
 import { createHash } from 'node:crypto'
-import { type Hint, TreeWatcher, type RawPath as WatchedPath } from '@syncline/inotify'
-import {
-  type Expression,
-  FileError,
-  Filter,
-  type FilterRule,
-  isDirectory,
-  parent,
-  printable,
-  type RawPath,
-  SourceTree,
-} from '@syncline/rsync'
+import { TreeWatcher } from '@syncline/inotify'
+import { type Expression, Filter, type FilterRule, parent, printable, type RawPath, SourceTree } from '@syncline/rsync'
 import type { Logger } from 'pino'
-import { type Action, ActionQueue } from './actions.js'
+import type { Action } from './actions.js'
 import type { Mark, Notice } from './dirty.js'
 import { ConfigError } from './errors.js'
 import { FailureFile } from './failure-file.js'
 import { RootGuard } from './guard.js'
+import { HintReader } from './hint-reader.js'
 import type { Journal, Kept } from './journal.js'
 import { LinkIndex } from './links.js'
 import { type Schedule, Timetable } from './schedule.js'
 import { type Comparison, Snapshot } from './snapshot.js'
 import { Target, type TargetContext, type TargetOptions, type TargetStatus } from './target.js'
+import { Teller } from './teller.js'
 
-/** A file that is being written is looked at when it is closed, or when nothing was written for this long. */
-const SETTLE_MS = 2_000
 const STOP_GRACE_MS = 30_000
-/** Smaller files are sent again under their new name: that takes less than to rename them at the target. */
-const MOVE_BYTES = 256 << 10
-/** A renamed file waits for so long for another to take its old name: then it is a backup, and the other the change. */
-const RENAME_MS = 3
-/** Such a backup is mostly removed as soon as the change is written. */
-const BACKUP_MS = 1_000
-const GONE_MS = 20
-/** An empty file that was just made is often one that tries whether it can be made, or one to be filled. */
-const EMPTY_MS = 5
-/** Of a larger directory whoever is told has to find the rest. */
-const TOLD_MAX = 5_000
-const EXCLUDED_MS = 500
-const RENAMES_MAX = 1_000
 /** So many names that changed while nobody watched are sent by name, whatever part of all they are. */
 const DIFFERENT_MIN = 1_000
 const SWEEP_MAX = 1_000
@@ -93,11 +70,10 @@ export class Mirror {
   readonly #filter: Filter
   readonly #links: LinkIndex
   readonly #snapshot: Snapshot
-  readonly #actions: ActionQueue[]
+  readonly #teller: Teller
+  readonly #hints: HintReader
   /** How many names the source has, when that is known. */
   readonly #names = { count: 0 }
-  /** Small files that were renamed a moment ago: old name to new. */
-  readonly #renamed = new Map<RawPath, { to: RawPath; atMs: number }>()
   #watcher: TreeWatcher | undefined
   #timetable: Timetable | undefined
   #failureFile: FailureFile | undefined
@@ -134,7 +110,7 @@ export class Mirror {
         this.#keepSnapshot(target)
       },
     }
-    this.#actions = options.actions.map((action) => new ActionQueue(action, options.source, log))
+    this.#teller = new Teller(options.source, options.actions, this.#context, log)
     this.targets = options.targets.map((one) => new Target(one, this.#context))
     this.#snapshot = new Snapshot({
       source: this.#source,
@@ -144,7 +120,17 @@ export class Mirror {
       journal,
       drainedAtMs: () => this.#watcher?.drainedAtMs ?? 0,
       calm: () => this.targets.every((target) => target.owed === 0),
-      mark: (notice) => this.#markAll(notice),
+      mark: (notice) => this.#hints.markAll(notice),
+    })
+    this.#hints = new HintReader({
+      options,
+      links: this.#links,
+      snapshot: this.#snapshot,
+      targets: () => this.targets,
+      teller: this.#teller,
+      onTree: (path, overflow) => this.#markTree(path, overflow),
+      onUnmounted: (path) => this.#unmountedBelow(path),
+      onRoot: (state) => this.#rootChanged(state),
     })
   }
 
@@ -153,7 +139,7 @@ export class Mirror {
     const { source } = this.options
     this.#watcher = await TreeWatcher.open(Buffer.from(source, 'latin1'), {
       exclude: (path, directory) => this.#filter.excludes(path as string as RawPath, directory),
-      onHints: (hints) => this.#mark(hints),
+      onHints: (hints) => this.#hints.read(hints),
       onError: (error) => this.onFatal(error),
       onNotice: (line) => this.log.warn(line),
     })
@@ -269,48 +255,20 @@ export class Mirror {
 
   #compareAll(): void {
     this.log.info(`the scheduled full sync of ${printable(this.options.source)} begins`)
-    this.#markAll({ path: '' as RawPath, scope: 'tree', quick: true, scheduled: this.options.fullSyncRules.length > 0 })
+    this.#hints.markAll({
+      path: '' as RawPath,
+      scope: 'tree',
+      quick: true,
+      scheduled: this.options.fullSyncRules.length > 0,
+    })
   }
 
   /** Something is done at one target: when it is at all that can be reached, whoever wants to know is told. */
   #act({ path, content, quick, scope }: Mark): void {
-    if (this.#actions.length === 0 || !content || quick || path === '') return
+    if (this.#teller.idle || !content || quick || path === '') return
     if (this.targets.some((target) => target.state === 'mirroring' && target.owesAt(path))) return
-    if (scope === 'entry') this.#tell(path)
-    else this.#tellTree(path)
-  }
-
-  /** A directory that appeared, and what is in it: not each of its names had an event of its own. */
-  #tellTree(top: RawPath): void {
-    this.#tell(top)
-    const open = [top]
-    const keep = (path: RawPath, directory: boolean) => !this.#filter.excludes(path, directory)
-    let told = 0
-    try {
-      this.#source.enter()
-    } catch {
-      return // whoever sees to a root that is gone has been told
-    }
-    try {
-      for (let dir = open.pop(); dir !== undefined && told < TOLD_MAX; dir = open.pop()) {
-        for (const { path, mode } of this.#source.list(dir, keep, () => undefined) ?? []) {
-          if (isDirectory(mode)) open.push(path)
-          if (told++ < TOLD_MAX) this.#tell(path)
-        }
-      }
-    } catch (error) {
-      if (!(error instanceof FileError)) throw error
-    } finally {
-      this.#source.leave()
-    }
-  }
-
-  #tell(relative: RawPath): void {
-    const found = this.#links.look(relative)
-    const directory = found !== null && isDirectory(found.mode)
-    const path = (this.options.source === '/' ? `/${relative}` : `${this.options.source}/${relative}`) as RawPath
-    for (const queue of this.#actions)
-      queue.add({ path, relative, kind: found === null ? 'deleted' : 'changed', directory })
+    if (scope === 'entry') this.#teller.tell(path)
+    else this.#teller.tellTree(path)
   }
 
   /** Lets halted targets go on, all or the one named. Returns which; throws when the source is not there. */
@@ -343,125 +301,16 @@ export class Mirror {
     await this.#snapshot.finish()
     await this.#watcher?.close()
     await Promise.all(this.targets.map((target) => target.stop(STOP_GRACE_MS)))
-    await Promise.all(this.#actions.map((queue) => queue.close()))
+    await this.#teller.close()
     await this.journal.close()
   }
 
-  #mark(hints: readonly Hint[]): void {
-    const moves = new Moves(hints)
-    const last = new Map<WatchedPath, Hint['kind']>()
-    for (const hint of hints) if (hint.kind === 'entry' || hint.kind === 'writing') last.set(hint.path, hint.kind)
-    for (const hint of hints) {
-      this.#followLinks(hint, moves.to)
-      if (hint.kind !== 'root' && hint.kind !== 'unmounted')
-        this.#snapshot.noticed(raw(hint.path), hint.kind === 'tree')
-      switch (hint.kind) {
-        case 'entry':
-          this.#markEntry(hint, moves, last.get(hint.path) === 'writing')
-          // Deletions wait in any case; a file that is made again at once, and is still open, is not to be sent meanwhile.
-          if (hint.gone) for (const target of this.targets) target.postpone(raw(hint.path), GONE_MS)
-          break
-        case 'writing':
-          this.#markBackup(raw(hint.path))
-          this.#markAll({
-            path: raw(hint.path),
-            plain: true,
-            settleMs: SETTLE_MS,
-            evenWhileWritten: this.options.whileWritten,
-          })
-          break
-        case 'tree':
-          if (hint.movedFrom !== undefined) for (const target of this.targets) target.arrived(raw(hint.path))
-          else this.#markTree(raw(hint.path), hint.overflow === true)
-          break
-        case 'unmounted':
-          this.#unmountedBelow(raw(hint.path))
-          break
-        case 'root':
-          this.#rootChanged(hint.state)
-          break
-      }
-    }
-  }
-
-  /** `written`: it is open again already, and will be looked at when that is over. */
-  #markEntry(hint: EntryHint, moves: Moves, written: boolean): void {
-    const path = raw(hint.path)
-    const { attribOnly, movedFrom, isDir, closed, excluded } = hint
-    // Nothing but a directory's time, and perhaps a thousand times a second.
-    if (excluded) return this.#markAll({ path, content: false, settleMs: EXCLUDED_MS, evenWhileWritten: true })
-    if (attribOnly === true && !this.options.attributes) return
-    if (attribOnly !== true) this.#markBackup(path)
-    if (moves.isLeaving(hint)) return // its new name comes next
-    if (movedFrom === undefined)
-      this.#markAll({
-        path,
-        content: attribOnly !== true,
-        // Attributes travel with a comparison; otherwise the content would go along once more.
-        quick: attribOnly === true && !isDir,
-        plain: closed === true,
-        ...(written && { settleMs: SETTLE_MS, evenWhileWritten: this.options.whileWritten }),
-        ...(closed === true &&
-          (this.#links.look(path)?.size ?? 0) === 0 && { settleMs: EMPTY_MS, evenWhileWritten: true }),
-      })
-    else if (moves.isSimple(hint)) this.#markMoved(raw(movedFrom), path, isDir)
-    else for (const one of [raw(movedFrom), path]) this.#markAll({ path: one, ...(isDir && { scope: 'tree' }) })
-  }
-
-  /** Renamed: as far as it was at a target already, it is renamed there, too. */
-  #markMoved(from: RawPath, to: RawPath, directory: boolean): void {
-    if (this.targets.length === 0) {
-      this.#tell(from)
-      return directory ? this.#tellTree(to) : this.#tell(to)
-    }
-    const size = directory ? MOVE_BYTES : (this.#links.look(to)?.size ?? 0)
-    if (size < MOVE_BYTES) {
-      if (this.#renamed.size >= RENAMES_MAX) this.#renamed.clear()
-      this.#renamed.set(from, { to, atMs: Date.now() })
-    }
-    for (const target of this.targets) {
-      if (size >= MOVE_BYTES) target.move({ from, to, directory })
-      else {
-        const settleMs = target.owes(from) ? 0 : RENAME_MS
-        target.mark({ path: to, ...(settleMs > 0 && { settleMs }) })
-        target.mark({ path: from, moved: true, ...(settleMs > 0 && { settleMs }) })
-      }
-    }
-  }
-
-  /** Something was written in the place of what had just been renamed: editors keep the former content so. */
-  #markBackup(path: RawPath): void {
-    const renamed = this.#renamed.get(path)
-    if (renamed === undefined) return
-    this.#renamed.delete(path)
-    if (Date.now() - renamed.atMs < 10 * RENAME_MS) this.#markAll({ path: renamed.to, settleMs: BACKUP_MS })
-  }
-
-  /** Keeps the index of hard links up with the tree, before what the hint says is marked. */
-  #followLinks(hint: Hint, movedTo: ReadonlyMap<WatchedPath, WatchedPath>): void {
-    if (hint.kind !== 'entry' || hint.attribOnly === true || hint.closed === true) return
-    const path = raw(hint.path)
-    const to = movedTo.get(hint.path)
-    if (hint.isDir && hint.movedFrom !== undefined) return // the other half of the pair has seen to it
-    if (hint.isDir) this.#links.followDirectory(path, to === undefined ? undefined : raw(to))
-    else if (to !== undefined) this.#links.followMove(path, raw(to))
-    else if (hint.movedFrom === undefined) this.#links.follow(path)
-  }
-
-  #markAll(notice: Notice): void {
-    for (const target of this.targets) target.mark(notice)
-    // Without targets the actions are all there is to do: sersync's -m.
-    if (this.targets.length > 0 || notice.path === '' || notice.content === false) return
-    if (notice.scope === 'tree') this.#tellTree(notice.path)
-    else if ((notice.settleMs ?? 0) <= EMPTY_MS) this.#tell(notice.path)
-  }
-
   #markTree(path: RawPath, overflow: boolean): void {
-    if (!overflow) return this.#markAll({ path, scope: 'tree' })
+    if (!overflow) return this.#hints.markAll({ path, scope: 'tree' })
     this.log.warn(
       'the kernel dropped events (its queue was full): looking everywhere; a larger fs.inotify.max_queued_events helps',
     )
-    this.#markAll({ path, scope: 'tree', quick: true, sinceMs: this.#watcher?.drainedAtMs ?? 0 })
+    this.#hints.markAll({ path, scope: 'tree', quick: true, sinceMs: this.#watcher?.drainedAtMs ?? 0 })
   }
 
   #unmountedBelow(path: RawPath): void {
@@ -488,38 +337,6 @@ const noticeOf = ({ path, extent }: Kept): Notice => ({
   scope: extent === 'entry' ? 'entry' : 'tree',
   quick: extent === 'tree',
 })
-
-type EntryHint = Extract<Hint, { kind: 'entry' }>
-
-/** The move pairs among the hints of one read. */
-class Moves {
-  /** Old name to new. */
-  readonly to = new Map<WatchedPath, WatchedPath>()
-  readonly #arriving = new Set<WatchedPath>()
-  readonly #left = new Set<WatchedPath>()
-
-  constructor(hints: readonly Hint[]) {
-    for (const hint of hints) {
-      if (hint.kind !== 'entry' || hint.movedFrom === undefined) continue
-      this.to.set(hint.movedFrom, hint.path)
-      this.#arriving.add(hint.path)
-    }
-  }
-
-  /** Whether this is the first half of a pair, whose second is among these hints, too. */
-  isLeaving({ path, movedFrom, attribOnly, closed }: EntryHint): boolean {
-    if (movedFrom !== undefined || attribOnly || closed || !this.to.has(path) || this.#left.has(path)) return false
-    this.#left.add(path)
-    return true
-  }
-
-  /** Whether this second half of a pair is the whole story: neither name was moved again. */
-  isSimple({ path, movedFrom }: EntryHint): boolean {
-    return this.to.get(movedFrom!) === path && !this.to.has(path) && !this.#arriving.has(movedFrom!)
-  }
-}
-
-const raw = (path: WatchedPath) => path as string as RawPath
 
 function guardOf(source: SourceTree, filter: Filter): RootGuard {
   try {
