@@ -12,6 +12,7 @@ import { RERR } from './wire/constants.js'
 const PERSIST_SEC = 120
 const ALIVE_SEC = 15
 const COMPLAINT_MAX = 2_000
+const DIRECTORY_MAX = 25
 
 /** A machine that is reached by way of a remote shell. */
 export interface ShellOptions {
@@ -81,7 +82,7 @@ export function openShell(shell: ShellOptions, args: readonly string[]): { socke
   child.once('exit', (code, signal) => {
     status = code ?? signal
   })
-  socket.once('close', () => child.kill('SIGTERM'))
+  socket.once('close', () => child.kill('SIGKILL')) // what it was for is over, and it may hang
   const complaint = () => {
     const text = printable(said.trim().split('\n').slice(-3).join('; ')) || `it ended with ${status ?? 'nothing said'}`
     const message = `${basename(program)} ${shell.host}: ${text}`
@@ -96,7 +97,9 @@ const userOf = ({ user }: ShellOptions) => (user === undefined ? [] : ['-l', use
 
 function sharedConnection(program: string, given: readonly string[], target: readonly string[]): string[] {
   if (controlDirectory === undefined) {
-    controlDirectory = mkdtempSync(join(tmpdir(), 'syncline-ssh-'))
+    // A socket's path holds 107 bytes, and ssh adds to it while it makes one.
+    const parent = tmpdir().length <= DIRECTORY_MAX ? tmpdir() : '/tmp'
+    controlDirectory = mkdtempSync(join(parent, 'syncline-ssh-'))
     process.once('exit', endMasters)
   }
   const path = ['-o', `ControlPath=${controlDirectory}/%C`]
@@ -111,6 +114,7 @@ function sharedConnection(program: string, given: readonly string[], target: rea
 }
 
 function endMasters(): void {
-  for (const [program, ...args] of masters.values()) spawnSync(program, args, { stdio: 'ignore', timeout: 2_000 })
+  for (const [program, ...args] of masters.values())
+    spawnSync(program, args, { stdio: 'ignore', timeout: 2_000, killSignal: 'SIGKILL' })
   if (controlDirectory !== undefined) rmSync(controlDirectory, { recursive: true, force: true })
 }

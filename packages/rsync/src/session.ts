@@ -138,6 +138,7 @@ export class Session {
     { command, user }: { command: readonly string[]; user: string | undefined },
     signal: AbortSignal | undefined,
   ): Promise<Session> {
+    if (signal?.aborted) throw new ConnectError('cancelled')
     const { host, port } = options.remote
     const { socket, complaint } = openShell({ host, port, user, command }, serverArgs(options, null))
     const channel = new Channel(socket, options.timeoutMs, paceOf(options))

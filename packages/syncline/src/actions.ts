@@ -3,6 +3,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Expression, Filter, printable, type RawPath, toBytes } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import { RE2JS } from 're2js'
@@ -12,6 +13,7 @@ const WAITING_MAX = 10_000
 const TIMEOUT_MS = 60_000
 const STOP_MS = 5_000
 const OUTPUT_MAX = 4_096
+const OUTPUT_MS = 100
 
 /** What has happened, as commands and webhooks are told. */
 export interface Change {
@@ -57,6 +59,8 @@ export interface Action {
 export function checkedUrl(text: string): string {
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
     throw new Error(`"${text}" is no address; write http://HOST[:PORT]/PATH`)
+  if (new URL(text).username !== '' || new URL(text).password !== '')
+    throw new Error('an address with a password in it would be in every log; leave it out')
   return text
 }
 
@@ -160,7 +164,7 @@ async function perform(deed: Deed, change: Change, signal: AbortSignal): Promise
   if ('run' in deed) return runProgram(deed.run, change, signal)
   if ('post' in deed) return post(deed.post, jsonOf(change), signal)
   const { path } = change
-  if ('connect' in deed) return void (await exchange(deed.connect, toBytes(path), signal))
+  if ('connect' in deed) return void (await exchange(deed.connect, toBytes(path), signal, false))
   const url = urlOf(deed.refresh, change)
   if (url === undefined) return
   const answer = await exchange(deed.refresh, refreshRequest(deed.refresh, url, change.directory), signal)
@@ -176,21 +180,39 @@ async function runProgram([program, ...rest]: readonly string[], change: Change,
     ? spawn(
         program,
         rest.map((one) => one.replaceAll('{path}', () => text)),
-        { signal, killSignal: 'SIGKILL' },
+        { detached: true },
       )
-    : spawnWithBytes(program, rest, bytes, signal)
+    : spawnWithBytes(program, rest, bytes)
   child.stdin?.on('error', () => undefined) // whoever does not read it need not
   child.stdin?.end(`${jsonOf(change)}\n`)
   const said = collect(child)
-  const code = await new Promise<number | string>((resolve, reject) => {
-    child.once('error', reject)
-    child.once('close', (code, killedBy) => resolve(code ?? killedBy ?? 'nothing'))
-  })
-  if (code !== 0) throw new Error(`exit ${code}${said() === '' ? '' : `: ${said()}`}`)
+  // Whatever it has started goes with it.
+  const kill = () => {
+    try {
+      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+    } catch {
+      // it has ended
+    }
+  }
+  signal.addEventListener('abort', kill)
+  try {
+    // Not 'close': what it leaves in the background may hold the pipes for ever.
+    const code = await new Promise<number | string>((resolve, reject) => {
+      child.once('error', reject)
+      child.once('exit', (code, killedBy) => resolve(code ?? killedBy ?? 'nothing'))
+    })
+    if (code === 0) return
+    await sleep(OUTPUT_MS)
+    throw new Error(signal.aborted ? 'it took too long' : `exit ${code}${said() === '' ? '' : `: ${said()}`}`)
+  } finally {
+    signal.removeEventListener('abort', kill)
+    child.stdout?.destroy()
+    child.stderr?.destroy()
+  }
 }
 
 /** Node passes arguments as UTF-8 alone. xargs passes bytes, here from a file without a name. */
-function spawnWithBytes(program: string, args: readonly string[], path: Buffer, signal: AbortSignal): ChildProcess {
+function spawnWithBytes(program: string, args: readonly string[], path: Buffer): ChildProcess {
   const directory = mkdtempSync(join(tmpdir(), 'syncline-'))
   const file = join(directory, 'arguments')
   const fd = openSync(file, 'wx+', 0o600)
@@ -200,7 +222,7 @@ function spawnWithBytes(program: string, args: readonly string[], path: Buffer, 
       one.split('{path}').map((part, i) => (i === 0 ? [Buffer.from(part)] : [path, Buffer.from(part)]))
     writeSync(fd, Buffer.concat(args.flatMap((one) => [...argument(one).flat(), Buffer.from([0])])))
     const stdio: ('pipe' | number)[] = ['pipe', 'pipe', 'pipe', fd]
-    return spawn('xargs', ['-0', '-x', '-a', '/dev/fd/3', program], { stdio, signal, killSignal: 'SIGKILL' })
+    return spawn('xargs', ['-0', '-x', '-a', '/dev/fd/3', program], { stdio, detached: true })
   } finally {
     closeSync(fd)
   }
@@ -219,7 +241,13 @@ function collect(child: ChildProcess): () => string {
 async function post(url: string, body: string, signal: AbortSignal): Promise<void> {
   let response: Response
   try {
-    response = await fetch(url, { method: 'POST', body, headers: { 'content-type': 'application/json' }, signal })
+    response = await fetch(url, {
+      method: 'POST',
+      body,
+      headers: { 'content-type': 'application/json' },
+      redirect: 'error',
+      signal,
+    })
   } catch (error) {
     const { cause } = error as { cause?: Error }
     throw new Error(cause?.message || (error as Error).message)
@@ -229,7 +257,12 @@ async function post(url: string, body: string, signal: AbortSignal): Promise<voi
 }
 
 /** Sends bytes over a connection of their own; resolves with the beginning of the answer, when the peer ends it. */
-function exchange(to: { host: string; port: number }, bytes: Buffer, signal: AbortSignal): Promise<string> {
+function exchange(
+  to: { host: string; port: number },
+  bytes: Buffer,
+  signal: AbortSignal,
+  answers = true,
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host: to.host, port: to.port, signal })
     let answer = ''
@@ -239,6 +272,8 @@ function exchange(to: { host: string; port: number }, bytes: Buffer, signal: Abo
     socket.once('error', reject)
     socket.once('close', () => resolve(answer))
     socket.once('connect', () => socket.end(bytes))
+    // Whoever only listens may keep the connection for as long as it likes.
+    if (!answers) socket.once('finish', () => resolve(''))
   })
 }
 

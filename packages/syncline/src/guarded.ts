@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
@@ -33,6 +33,8 @@ const INDEX_MAX = 64 << 20
 /** Somebody who puts a file back as often as we do is a matter for people. */
 const RESTORES_MAX = 5
 const RESTORES_MS = 60_000
+/** In place of the content of what cannot be read, with what says that it has changed. */
+const UNREAD = 'unread:'
 
 /** A file, or a tree, that is not to change without being noticed. */
 export interface GuardOptions {
@@ -179,19 +181,23 @@ export class GuardedPath {
 
   /** Beside it and then renamed, so that nobody sees half of it. */
   #restore(path: RawPath, { type, mode, uid, gid, content }: State): void {
-    const beside = toBytes(`${path}.${process.pid}~` as RawPath)
+    checkSafe(dirname(path))
+    const beside = toBytes(`${path}.${randomBytes(6).toString('hex')}~` as RawPath)
     const at = toBytes(path)
-    rmSync(beside, { force: true })
-    if (type === 'directory') mkdirSync(at, { recursive: true })
-    else if (type === 'symlink') symlinkSync(Buffer.from(content, 'latin1'), beside)
-    else if (type === 'file')
-      writeFileSync(beside, readFileSync(join(this.directory, content)), { flag: 'wx', mode: 0o600 })
-    else throw new Error('it was neither a file, nor a directory or symlink')
+    const there = lstatSync(at, { throwIfNoEntry: false })
+    if (type === 'directory') {
+      if (there !== undefined && !there.isDirectory()) rmSync(at)
+      if (!there?.isDirectory()) mkdirSync(at)
+    } else if (type === 'symlink') symlinkSync(Buffer.from(content, 'latin1'), beside)
+    else if (type === 'file') {
+      const bytes = readFileSync(join(this.directory, content))
+      writeFileSync(beside, bytes, { flag: 'wx', mode: 0o600 })
+    } else throw new Error('it was neither a file, nor a directory or symlink')
     const made = type === 'directory' ? at : beside
     lchownSync(made, uid, gid)
     if (type !== 'symlink') chmodSync(made, mode)
     if (type === 'directory') return
-    if (lstatSync(at, { throwIfNoEntry: false })?.isDirectory()) rmSync(at, { recursive: true })
+    if (there?.isDirectory()) rmSync(at, { recursive: true })
     renameSync(beside, at)
   }
 
@@ -230,17 +236,22 @@ export class GuardedPath {
       if (found.size > FILES_MAX || total > TOTAL_MAX)
         throw new ConfigError(`guard ${this.name}: more than ${FILES_MAX} names or 1 GiB; name what matters in it`)
     }
+    for (const relative of this.#read.keys()) if (!found.has(relative)) this.#read.delete(relative)
     return found
   }
 
   #contentOf(relative: RawPath, path: Buffer, stamp: string): string {
     const known = this.#read.get(relative)
     if (known?.stamp === stamp) return known.content
-    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    let fd: number
+    try {
+      fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    } catch {
+      return `${UNREAD}${stamp}` // it is guarded all the same: any change of it changes this
+    }
     try {
       const stat = fstatSync(fd)
-      if (!stat.isFile() || stat.size > FILE_MAX)
-        throw new Error(`${printable(relative)} is no file, or larger than 64 MiB`)
+      if (!stat.isFile() || stat.size > FILE_MAX) return `${UNREAD}${stamp}`
       const bytes = readFileSync(fd)
       const content = createHash('sha256').update(bytes).digest('hex')
       this.#read.set(relative, { stamp, content })
@@ -266,11 +277,15 @@ export class GuardedPath {
     const wanted = new Set(['index'])
     if (this.options.restore) {
       for (const [relative, { type, content }] of this.#good) {
-        if (type !== 'file' || wanted.has(content)) continue
+        if (type !== 'file' || wanted.has(content) || content.startsWith(UNREAD)) continue
         wanted.add(content)
         const copy = join(this.directory, content)
         if (lstatSync(copy, { throwIfNoEntry: false }) !== undefined) continue
         const bytes = readSmallFile(toBytes(this.#absolute(relative)), FILE_MAX)
+        if (createHash('sha256').update(bytes).digest('hex') !== content)
+          throw new ConfigError(
+            `guard ${printable(this.#absolute(relative))}: it changed while it was copied; see who changes it`,
+          )
         writeFileSync(`${copy}~`, bytes, { mode: 0o600 })
         renameSync(`${copy}~`, copy)
       }
@@ -280,6 +295,28 @@ export class GuardedPath {
     renameSync(`${index}~`, index)
     for (const name of readdirSync(this.directory)) if (!wanted.has(name)) rmSync(join(this.directory, name))
   }
+}
+
+/**
+ * Throws when somebody other than root or ourselves can change a name on the way to this directory: then what we do
+ * below it might be led elsewhere.
+ */
+function checkSafe(directory: string): void {
+  const own = [0, process.getuid?.() ?? 0]
+  let path = ''
+  let sticky = false
+  for (const name of ['', ...directory.split('/').filter((part) => part !== '')]) {
+    path = name === '' ? '/' : `${path === '/' ? '' : path}/${name}`
+    const stat = lstatSync(Buffer.from(path, 'latin1'))
+    const open = (stat.mode & 0o022) !== 0
+    // In a directory like /tmp others cannot rename what is ours.
+    if (!stat.isDirectory() || !own.includes(stat.uid) || (open && (stat.mode & 0o1000) === 0))
+      throw new Error(
+        `${printable(path)} is no directory, or others than root may change names in it${sticky ? ' or above' : ''}`,
+      )
+    sticky = open
+  }
+  if (sticky) throw new Error(`everybody may make names in ${printable(directory)}`)
 }
 
 const textOf = (state: State | undefined) => JSON.stringify(state ?? null)

@@ -23,7 +23,7 @@ const EXCLUDED_MS = 500
 
 /** What is needed to make marks of hints. */
 export interface HintContext {
-  options: Pick<MirrorOptions, 'attributes' | 'whileWritten'>
+  options: Pick<MirrorOptions, 'attributes' | 'whileWritten' | 'initialSync'>
   links: LinkIndex
   snapshot: Snapshot
   targets: () => readonly Target[]
@@ -55,7 +55,7 @@ export class HintReader {
     for (const hint of hints) if (hint.kind === 'entry' || hint.kind === 'writing') last.set(hint.path, hint.kind)
     for (const hint of hints) {
       this.#followLinks(hint, moves.to)
-      if (hint.kind !== 'root' && hint.kind !== 'unmounted')
+      if (hint.kind !== 'root' && hint.kind !== 'unmounted' && this.context.options.initialSync !== 'never')
         this.context.snapshot.noticed(raw(hint.path), hint.kind === 'tree')
       switch (hint.kind) {
         case 'entry':

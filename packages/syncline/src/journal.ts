@@ -102,9 +102,32 @@ export class Journal {
     return this.db.getMany(directories.map(recordKey))
   }
 
-  /** Records a directory, or forgets it; on the disk not before what was said until now. */
+  /** Records a directory, or forgets it; on the disk not before what was said until now. It is touched no more. */
   record(directory: RawPath, value: Buffer | undefined): void {
     this.#push({ key: recordKey(directory), value })
+    this.#push({ key: touchedKey(directory), value: undefined })
+  }
+
+  /** Something happened in a directory since it was recorded, or anywhere below it. */
+  touch(directory: RawPath, below: boolean): void {
+    this.#push({ key: touchedKey(directory), value: VALUE[below ? 'tree' : 'entry'] })
+  }
+
+  /** What was touched, and whether below, too. */
+  async touched(): Promise<Map<RawPath, boolean>> {
+    const found = new Map<RawPath, boolean>()
+    for await (const [key, value] of this.db.iterator({ gte: Buffer.from('\0t'), lt: Buffer.from('\0u') }))
+      found.set(fromBytes(key.subarray(2)), value.equals(VALUE.tree))
+    return found
+  }
+
+  /** Why a target is halted: that outlives us. */
+  async halted(target: string): Promise<string | undefined> {
+    return (await this.db.get(haltedKey(target)))?.toString()
+  }
+
+  setHalted(target: string, reason: string | undefined): void {
+    this.#push({ key: haltedKey(target), value: reason === undefined ? undefined : Buffer.from(reason) })
   }
 
   /** Forgets what was recorded of a directory and all below it. */
@@ -179,6 +202,8 @@ function keyOf(target: string, path: RawPath): Buffer {
 
 // No target has an empty name.
 const recordKey = (directory: RawPath) => Buffer.concat([Buffer.from('\0d'), Buffer.from(directory, 'latin1')])
+const touchedKey = (directory: RawPath) => Buffer.concat([Buffer.from('\0t'), Buffer.from(directory, 'latin1')])
+const haltedKey = (target: string) => Buffer.from(`\0h${target}`)
 const syncedKey = (target: string) => Buffer.from(`\0s${target}`)
 
 /**

@@ -169,17 +169,20 @@ export class Mirror {
     this.log.info(`${names} names compared with the snapshot in ${seconds} s: ${notices.length} differ`)
     // To send a large part by name takes longer than to compare everything, which also halts where nothing is left.
     if (names === 0) return null
-    return notices.length > Math.max(DIFFERENT_MIN, names / 10) ? null : comparison
+    const trees = notices.filter(({ scope }) => scope === 'tree').length
+    return trees > TREES_MAX || notices.length > Math.max(DIFFERENT_MIN, names / 10) ? null : comparison
   }
 
   async #startTarget(target: Target, comparison: Comparison | null): Promise<void> {
     // At once, so that it is in the journal before the snapshot tells of it no more.
     for (const notice of comparison?.notices ?? []) target.mark(notice)
+    const halted = await this.journal.halted(target.name)
+    if (halted !== undefined) target.halt(halted)
     const kept = await this.journal.load(target.name)
     const owed = kept.map(noticeOf)
     if (comparison === null || !(await this.#matches(target, comparison))) {
       const always = this.options.initialSync !== 'never' || this.journal.lost
-      if (always) this.journal.setSynced(target.name, undefined)
+      this.journal.setSynced(target.name, undefined)
       // What is only to be compared is compared with everything else.
       return target.start(always, always ? owed.filter(({ quick }) => quick !== true) : owed)
     }
@@ -222,8 +225,11 @@ export class Mirror {
   /** From now on this target owes nothing but what the journal says. */
   #keepSnapshot(target: Target): void {
     if (this.options.initialSync === 'never' || !target.fullySynced) return
-    this.journal.setSynced(target.name, this.#meaning(target))
     this.#snapshot.begin()
+    // Records of an earlier run may be of a time when the target was something else.
+    void this.#snapshot.complete.then(() => {
+      if (this.targets.includes(target)) this.journal.setSynced(target.name, this.#meaning(target))
+    })
   }
 
   /** Whether these options are of this mirror, but for its targets. */
@@ -242,6 +248,14 @@ export class Mirror {
     const coming = wanted.filter((options) => !has.has(meaning(options))).map((one) => new Target(one, this.#context))
     this.targets = [...this.targets.filter((target) => !leaving.includes(target)), ...coming]
     await Promise.all(leaving.map((target) => target.stop(STOP_GRACE_MS)))
+    for (const { name } of leaving) {
+      if (coming.some((target) => target.name === name)) continue
+      // Should it ever come back, it is another.
+      this.journal.setSynced(name, undefined)
+      this.journal.setHalted(name, undefined)
+      await this.journal.prune(name, () => false)
+    }
+    await this.journal.flush().catch(() => undefined)
     for (const target of coming) {
       const before = leaving.find(({ name }) => name === target.name)
       if (before?.fullySynced && before.announced && this.#meaning(before) === this.#meaning(target))

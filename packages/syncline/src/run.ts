@@ -12,7 +12,7 @@ import { sdNotify } from './kernel.js'
 import { type LogOptions, openLog } from './log.js'
 import { Mirror, type MirrorOptions } from './mirror.js'
 import { type CommandOptions, type HttpAddress, processOptions, readSmallFile } from './options.js'
-import { guardDirectory, guardsDirectory, openState } from './state.js'
+import { claim, guardDirectory, guardsDirectory, openState } from './state.js'
 import type { Target } from './target.js'
 
 /** What belongs to the process, whatever it mirrors. */
@@ -65,7 +65,10 @@ export async function runMirrors(
   let http: Server | undefined
   let wrotePid = false
   let ready = false
-  let reloading = Promise.resolve()
+  let isStarted: () => void = () => undefined
+  let reloading = new Promise<void>((resolve) => {
+    isStarted = resolve
+  })
   const ended = new Promise<number>((resolve) =>
     onSignals(resolve, () => {
       log.reopen()
@@ -96,6 +99,7 @@ export async function runMirrors(
     for (const { source, targets } of list)
       if (targets.length === 0) process.stdout.write(`watching ${printable(source)}\n`)
     await openGuards(guarded)
+    isStarted()
     if (list.length === 0) ready = sdNotify('READY=1')
     if (isDetached()) detachFromTerminal()
     const code = await Promise.race([ended, failed])
@@ -114,10 +118,17 @@ export async function runMirrors(
     const names = one.targets.map(({ destination }) => destination.name)
     const directory = openState(options.stateDir, one.source, names)
     const journal = await Journal.open(`${directory}/journal`)
-    const mirror = new Mirror(one, journal, log.logger, (target) => announce(one, target), fail)
-    mirrors.push(mirror)
-    running.push({ mirror, control: await serveControl(mirror, directory) })
-    return mirror
+    try {
+      for (const name of names)
+        if (!claim(options.stateDir, directory, one.source, name)) journal.setSynced(name, undefined)
+      const mirror = new Mirror(one, journal, log.logger, (target) => announce(one, target), fail)
+      running.push({ mirror, control: await serveControl(mirror, directory) })
+      mirrors.push(mirror)
+      return mirror
+    } catch (error) {
+      await journal.close()
+      throw error
+    }
   }
 
   async function openGuards(all: readonly GuardOptions[]): Promise<void> {
@@ -142,6 +153,7 @@ export async function runMirrors(
       const config = read()
       for (const { source } of config.mirrors) stateOutside(source, options.stateDir)
       const wanted = [...config.mirrors]
+      const closed: MirrorOptions[] = []
       for (const one of [...running]) {
         const at = wanted.findIndex((next) => one.mirror.takes(next))
         if (at >= 0) {
@@ -152,14 +164,37 @@ export async function runMirrors(
         running.splice(running.indexOf(one), 1)
         mirrors.splice(mirrors.indexOf(one.mirror), 1)
         await close(one)
+        closed.push(one.mirror.options)
         log.logger.info(`${printable(one.mirror.options.source)} is no longer mirrored as it was`)
       }
-      for (const one of wanted) await (await open(one)).start()
+      for (const one of wanted) await begin(one, closed)
       await changeGuards(config.guards)
       log.logger.info(`${config.file} was read again`)
     } catch (error) {
-      if (!(error instanceof ConfigError)) throw error
-      log.logger.error(`${error.message}; nothing was changed by SIGHUP beyond what was said above`)
+      log.logger.error(`${(error as Error).message}; nothing was changed by SIGHUP beyond what was said above`)
+    }
+  }
+
+  /** Opens and starts; what cannot be is mirrored as it was before, if it was. */
+  async function begin(one: MirrorOptions, closed: readonly MirrorOptions[]): Promise<void> {
+    try {
+      await start(one)
+    } catch (error) {
+      log.logger.error(`${printable(one.source)}: ${(error as Error).message}`)
+      const before = closed.find(({ source }) => source === one.source)
+      if (before !== undefined) await start(before)
+    }
+  }
+
+  async function start(one: MirrorOptions): Promise<void> {
+    const mirror = await open(one)
+    try {
+      await mirror.start()
+    } catch (error) {
+      const at = running.findIndex((other) => other.mirror === mirror)
+      mirrors.splice(mirrors.indexOf(mirror), 1)
+      await close(running.splice(at, 1)[0])
+      throw error
     }
   }
 

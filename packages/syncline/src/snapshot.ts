@@ -77,6 +77,10 @@ export class Snapshot {
   #notBeforeMs = 0
   #closed = false
   #compared = false
+  #passed: () => void = () => undefined
+  readonly #firstPass = new Promise<void>((resolve) => {
+    this.#passed = resolve
+  })
 
   constructor(readonly context: SnapshotContext) {}
 
@@ -88,13 +92,18 @@ export class Snapshot {
   /** Something happened to this name, or, with `below`, anywhere below this directory. */
   noticed(path: RawPath, below: boolean): void {
     if (path !== ROOT) {
-      const one = this.#staleAt(parent(path))
+      const dir = parent(path)
+      // What is delivered from now on is not in the record: should it go while nobody watches, its directory is listed.
+      if (!this.#stale.has(dir)) this.context.journal.touch(dir, false)
+      const one = this.#staleAt(dir)
       if (one.names !== null && this.#noticedCount < NOTICED_MAX && !one.names.has(path)) {
         one.names.add(path)
         this.#noticedCount++
       }
     }
-    if (below) this.#stale.set(path, { names: null, below: true })
+    if (!below) return
+    this.context.journal.touch(path, true)
+    this.#stale.set(path, { names: null, below: true })
   }
 
   /** Begins to keep the snapshot: of everything, unless a comparison found most of it true. */
@@ -103,6 +112,11 @@ export class Snapshot {
     if (!this.#compared) this.#staleAt(ROOT).below = true
     this.#timer = setInterval(() => this.#consider(), LOOK_MS).unref()
     this.#consider()
+  }
+
+  /** Resolves when everything has been recorded once since the start; never when that does not come to be. */
+  get complete(): Promise<void> {
+    return this.#compared ? Promise.resolve() : this.#firstPass
   }
 
   /** Records what is still to be recorded, as far as that takes no longer than a moment. */
@@ -129,7 +143,14 @@ export class Snapshot {
       source.enter()
       try {
         for (const [i, dir] of chunk.entries()) {
-          const stats = source.stats(dir, this.#keep, fail)
+          let stats: Map<RawPath, Stat> | null
+          try {
+            stats = source.stats(dir, this.#keep, fail)
+          } catch (error) {
+            if (!(error instanceof FileError)) throw error
+            notices.push({ path: dir, scope: 'tree', quick: true }) // until it can be listed
+            continue
+          }
           if (stats === null) continue
           names += stats.size
           this.#follow(stats)
@@ -148,13 +169,14 @@ export class Snapshot {
             else notices.push(...differences(dir, decodeRecord(old), stats))
           }
         }
-      } catch (error) {
-        if (!(error instanceof FileError)) throw error
-        fail(error)
       } finally {
         source.leave()
       }
       await nextTurn()
+    }
+    for (const [dir, below] of await journal.touched()) {
+      notices.push({ path: dir, scope: below ? 'tree' : 'level', quick: true })
+      this.#stale.set(dir, { names: null, below })
     }
     if (names >= MUCH_WORK) releaseSoon()
     this.#compared = true
@@ -205,6 +227,7 @@ export class Snapshot {
       if (restMs > 0) await sleep(restMs)
     }
     if (recorded >= CHUNK) releaseSoon()
+    if (!this.#closed) this.#passed()
   }
 
   async #recordChunk(chunk: readonly RawPath[], open: RawPath[]): Promise<void> {

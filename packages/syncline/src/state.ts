@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { ConfigError } from './errors.js'
 
 /** Where journals and control sockets live when --state-dir does not say. */
@@ -24,6 +24,29 @@ export function openState(stateDir: string, source: string, targets: readonly st
     )
   }
   return directory
+}
+
+/**
+ * Notes that this mirror is the last that wrote to `target` from `source`. False when another one was, with other targets
+ * beside it: then what this one knows of the target is of an earlier time.
+ */
+export function claim(stateDir: string, directory: string, source: string, target: string): boolean {
+  const id = createHash('sha256')
+    .update(JSON.stringify([source, target]))
+    .digest('hex')
+    .slice(0, 16)
+  const file = join(stateDir, 'last', id)
+  let before: string | undefined
+  try {
+    before = readFileSync(file, 'utf8')
+  } catch {
+    // nobody was
+  }
+  const own = basename(directory)
+  if (before === own) return true
+  mkdirSync(join(stateDir, 'last'), { recursive: true, mode: 0o700 })
+  writeFileSync(file, own)
+  return before === undefined
 }
 
 export function stateDirectories(stateDir: string): string[] {

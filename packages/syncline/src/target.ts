@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   ancestors,
   type Credentials,
@@ -19,7 +20,7 @@ import { type Delivered, Delivery, InTransferError, isConnectionLoss, type Sourc
 import type { Destination } from './destination.js'
 import { DirtySet, InFlight, type Kind, type Mark, type Notice } from './dirty.js'
 import { HaltError } from './errors.js'
-import type { Journal } from './journal.js'
+import type { Extent, Journal } from './journal.js'
 import type { Departure } from './links.js'
 import type { Move } from './moves.js'
 
@@ -30,6 +31,7 @@ const LARGE_BATCH_MAX = 16
 const ISOLATE_MAX = 32
 const LOST_MAX = 3
 const SWEEP_MAX = 1_000
+const CLOSE_MS = 2_000
 /** Renames that wait; further ones are a deletion and something new. */
 const MOVES_MAX = 100
 
@@ -179,8 +181,7 @@ export class Target {
    */
   start(fullSync: boolean, owed: readonly Notice[], equal = fullSync): void {
     // Whoever had this place before may have said that they were done.
-    for (const { path, scope } of this.#dirty)
-      this.context.journal.owed(this.name, path, scope === 'entry' ? 'entry' : 'tree')
+    for (const mark of this.#dirty) this.context.journal.owed(this.name, mark.path, this.#extentOf(mark))
     for (const notice of owed) this.mark(notice)
     this.#first = new Set([ROOT])
     this.#fullySynced = equal
@@ -190,7 +191,7 @@ export class Target {
 
   mark(notice: Notice): void {
     const mark = this.#dirty.mark(notice, Date.now())
-    this.context.journal.owed(this.name, mark.path, mark.scope === 'entry' ? 'entry' : 'tree')
+    this.context.journal.owed(this.name, mark.path, this.#extentOf(mark))
     this.#kick()
   }
 
@@ -259,6 +260,14 @@ export class Target {
     return false
   }
 
+  /** What to keep of a mark: no less than of the one that is on its way. */
+  #extentOf(mark: Mark): Extent {
+    const wide = [mark, this.#flying.get(mark.path)].filter((one) => one !== undefined && one.scope !== 'entry')
+    if (wide.length === 0) return 'entry'
+    // What was to be sent whole may look like what is at the target.
+    return wide.some((one) => one?.quick === false) ? 'whole' : 'tree'
+  }
+
   /** Something is gone that may be back in a moment. */
   postpone(path: RawPath, ms: number): void {
     this.#dirty.postpone(path, Date.now() + ms)
@@ -278,6 +287,7 @@ export class Target {
     if (this.#state === 'halted') return
     this.#state = 'halted'
     this.#reason = reason
+    this.context.journal.setHalted(this.name, reason)
     this.context.log.error({ target: this.name }, `halted: ${reason}`)
   }
 
@@ -289,6 +299,7 @@ export class Target {
     this.#delivery.pool.retryNow()
     if (this.#state === 'halted') {
       this.#delivery.resume(this.#reason)
+      this.context.journal.setHalted(this.name, undefined)
       this.#setState('connecting')
       this.context.log.info({ target: this.name }, 'resumed')
       this.mark({ path: ROOT, scope: 'tree', quick: true })
@@ -337,7 +348,8 @@ export class Target {
       })
       clearTimeout(timer)
     }
-    await this.#delivery.pool.close()
+    // Whoever hangs is not waited for.
+    await Promise.race([this.#delivery.pool.close(), sleep(CLOSE_MS)])
   }
 
   /** Once per turn, after all hints of a read have been marked. */
@@ -662,7 +674,8 @@ export class Target {
       reason,
       nowMs,
     )
-    this.context.journal.owed(this.name, path, 'entry')
+    if (this.#dirty.get(path) !== undefined)
+      this.context.journal.owed(this.name, path, this.#extentOf(this.#dirty.get(path)!))
   }
 
   /** The session as a whole failed: wait, say so, and go on when it is worth it. */
