@@ -18,6 +18,7 @@ const COPY_MAX = 1 << 14
 const TEXTS_MAX = 100
 const MESSAGES_MAX = 1000
 const TURN_MS = 8
+const LINGER_MS = 5_000
 
 /** What the peer said beside the data, since the channel was opened. */
 export interface Said {
@@ -38,22 +39,29 @@ export class Channel {
   /** Set once the peer takes frames, which is before it sends any itself. */
   mayWriteFrames = false
   onDeleted: ((path: string, directory: boolean) => void) | undefined
+  /** Is told each message first; what it returns true for is dealt with. */
+  onMessage: ((tag: number, payload: Buffer) => boolean) | undefined
+
+  /** The peer is in this process, or at the other end of a pipe: no acknowledgement is ever late. */
+  quiet = false
 
   readonly #chunks: Buffer[] = []
   #queued = 0
-  #wake: (() => void) | undefined
+  /** The sides of a peer that wait for something to happen: a receiver for data, a generator for room. */
+  readonly #waiting = new Set<() => void>()
   #failure: Error | undefined
   #ended = false
   #mux: Demultiplexer | undefined
   #lastReadMs = Date.now()
   #turnStart = performance.now()
   #wroteSinceRead = false
+  #heard = false // more than empty frames came since we last answered
   readonly #messages: Buffer[] = []
   readonly #raw: Buffer[] = [] // the handshake as it came, to find an error report in it
 
   constructor(
     readonly socket: Socket,
-    readonly timeoutMs: number,
+    public timeoutMs: number,
     readonly pace: ((bytes: number) => Promise<void>) | undefined,
   ) {
     socket.setNoDelay(true)
@@ -65,6 +73,11 @@ export class Channel {
 
   get alive(): boolean {
     return this.#failure === undefined && !this.#ended && !this.socket.destroyed
+  }
+
+  /** Frames are sent, so that messages can be. */
+  get framed(): boolean {
+    return this.#mux !== undefined
   }
 
   get bytesRead(): number {
@@ -110,6 +123,22 @@ export class Channel {
     }
   }
 
+  /** What has arrived of the next `most` bytes, or undefined. */
+  available(most: number): Buffer | undefined {
+    const { remaining } = this.cursor
+    return remaining === 0 ? undefined : this.cursor.bytes(Math.min(most, remaining))
+  }
+
+  /** What has arrived of the next `most` bytes, at least one. */
+  async some(what: string, most: number): Promise<Buffer> {
+    while (this.cursor.remaining === 0) {
+      const flushed = this.flush()
+      if (flushed !== undefined) await flushed
+      await this.#more(this.cursor.pos, what)
+    }
+    return this.cursor.bytes(Math.min(most, this.cursor.remaining))
+  }
+
   /** Sends what is in `out` once it is worth a write. Returns a promise only when the caller has to wait. */
   relieve(): Promise<void> | undefined {
     if (this.out.length >= FLUSH_BYTES) return this.flush()
@@ -147,11 +176,19 @@ export class Channel {
     }
   }
 
+  /** Ends our side once everything has been handed to the kernel, and waits for the peer's end. */
+  async end(): Promise<void> {
+    await new Promise<void>((resolve) => this.socket.end(() => resolve()))
+    const timer = setTimeout(() => this.destroy(), LINGER_MS)
+    await this.untilClosed().catch(() => undefined)
+    clearTimeout(timer)
+  }
+
   /** Ends the connection at once. Safe to call twice. */
   destroy(): void {
     this.#ended = true
     this.socket.destroy()
-    this.#wake?.()
+    this.#wake()
   }
 
   /** Throws what the peer has complained of already, or why the connection is gone. */
@@ -182,7 +219,7 @@ export class Channel {
 
   async #drain(): Promise<void> {
     this.#turnStart = performance.now()
-    const drained = () => this.#wake?.()
+    const drained = () => this.#wake()
     this.socket.on('drain', drained)
     try {
       while (this.socket.writableNeedDrain) {
@@ -216,21 +253,32 @@ export class Channel {
 
   /** Until anything at all happens on the socket; fails after `timeoutMs` of silence. */
   async #wait(what: string): Promise<void> {
+    let woken = () => {}
     const silent = new Promise<void>((resolve) => {
-      this.#wake = resolve
+      woken = resolve
     })
-    const timer = setTimeout(() => {
-      if (Date.now() - this.#lastReadMs >= this.timeoutMs) {
-        this.#fail(new TimeoutError(`no answer for ${Math.round(this.timeoutMs / 1000)} s while waiting for ${what}`))
-      } else this.#wake?.()
-    }, this.timeoutMs)
+    this.#waiting.add(woken)
+    const timer =
+      this.timeoutMs === 0
+        ? undefined
+        : setTimeout(() => {
+            if (Date.now() - this.#lastReadMs >= this.timeoutMs) {
+              this.#fail(
+                new TimeoutError(`no answer for ${Math.round(this.timeoutMs / 1000)} s while waiting for ${what}`),
+              )
+            } else this.#wake()
+          }, this.timeoutMs)
     try {
       await silent
     } finally {
       clearTimeout(timer)
-      this.#wake = undefined
+      this.#waiting.delete(woken)
     }
     this.#throwFailure()
+  }
+
+  #wake(): void {
+    for (const woken of this.#waiting) woken()
   }
 
   #onData(chunk: Buffer): void {
@@ -245,8 +293,10 @@ export class Channel {
       this.#fail(error as Error)
     }
     if (this.#queued > INPUT_MAX) this.socket.pause()
-    this.#wake?.()
-    if (this.mayWriteFrames) this.#acknowledge()
+    this.#wake()
+    // An empty frame is not answered: two of ours would never stop.
+    if (this.mayWriteFrames && this.#heard && !this.quiet) this.#acknowledge()
+    this.#heard = false
   }
 
   /**
@@ -261,11 +311,14 @@ export class Channel {
 
   #queue(data: Buffer): void {
     if (data.length === 0) return
+    this.#heard = true
     this.#chunks.push(data.length < COPY_MAX ? ownCopy(data) : data)
     this.#queued += data.length + PIECE_COST
   }
 
   #message(tag: number, payload: Buffer): void {
+    this.#heard = true
+    if (this.onMessage?.(tag, payload) === true) return
     switch (tag) {
       case MSG.ERROR_XFER:
       case MSG.ERROR:
@@ -289,6 +342,7 @@ export class Channel {
         return this.#fail(this.#exitReport(payload))
       case MSG.NOOP:
       case MSG.SUCCESS:
+      case MSG.NO_SEND:
       case MSG.REDO:
         return
       default:
@@ -316,14 +370,14 @@ export class Channel {
 
   #onEnd(): void {
     this.#ended = true
-    this.#wake?.()
+    this.#wake()
   }
 
   #fail(error: Error): void {
     this.#failure ??= error
     this.#ended = true
     this.socket.destroy()
-    this.#wake?.()
+    this.#wake()
   }
 
   #throwFailure(): void {

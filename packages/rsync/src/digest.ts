@@ -18,6 +18,8 @@ export interface Digest {
 export interface Sums {
   file: Digest
   block: Digest
+  /** Over the files of a list (--checksum); where it is not said, as `file`. */
+  list?: Digest
   /** Length in bytes of either sum. */
   length: number
   /** What they depend on. */

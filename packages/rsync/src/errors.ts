@@ -22,6 +22,8 @@ export class RemoteError extends Error {
   ) {
     super(message)
   }
+  /** The text has been shown already, as the peer sent it. */
+  quoted = false
   /** True when trying again cannot help until a person has changed something. */
   get permanent(): boolean {
     return this.reason !== 'max-connections' && this.reason !== 'failed'
@@ -45,9 +47,23 @@ export class FileError extends Error {
 /** The peer could not be reached, or the connection broke. Worth another try later. */
 export class ConnectError extends Error {
   readonly code = 'RSYNC_CONNECT'
+  /** rsync's exit code, where it is not that of a connection that broke. */
+  exitCode: number | undefined
 }
 
 /** Nothing came from the peer for longer than the time-out. Worth another try later. */
 export class TimeoutError extends Error {
   readonly code = 'RSYNC_TIMEOUT'
+}
+
+/** A transfer cannot begin or go on, and it is for whoever asked for it to mend that. The text is rsync's own. */
+export class TransferError extends Error {
+  readonly code = 'RSYNC_TRANSFER'
+  constructor(
+    message: string,
+    /** rsync's exit code, see rsync(1) EXIT VALUES. */
+    readonly exitCode: number,
+  ) {
+    super(message)
+  }
 }

@@ -1,5 +1,22 @@
 import { ProtocolError } from './errors.js'
+import { compile } from './filter/pattern.js'
 import type { RawPath } from './raw-path.js'
+
+export { DaemonFilter, daemonFilter, type ModuleFilter } from './filter/daemon.js'
+export {
+  decodeRule,
+  encodeRules,
+  type FilterArgument,
+  FilterList,
+  listTravels,
+  PER_DIRECTORY_OPTION,
+  receiveRules,
+  type WireRole,
+} from './filter/list.js'
+export { PER_DIRECTORY_MAX, type Reading, RULE_FILE_MAX, RULES_MAX, readRuleFile } from './filter/reader.js'
+export { FilterError, type Rule } from './filter/rule.js'
+export { FilterScope } from './filter/scope.js'
+export { FilterScopes } from './filter/scopes.js'
 
 /** One rule of rsync's pattern language: `- PATTERN` hides and protects, `+ PATTERN` lets through. */
 export interface FilterRule {
@@ -27,7 +44,7 @@ export class Filter {
     readonly rules: readonly FilterRule[],
     readonly expressions: readonly Expression[] = [],
   ) {
-    this.#matchers = rules.map((rule) => ({ include: rule.include, matches: compile(rule.pattern) }))
+    this.#matchers = rules.map((rule) => ({ include: rule.include, matches: matcher(rule.pattern) }))
   }
 
   /** Whether this entry itself is hidden; an entry below a hidden directory is hidden too, see `hidesBelow`. */
@@ -70,103 +87,9 @@ export function ruleText(rule: FilterRule): string {
   return `${rule.include ? '+' : '-'} ${rule.pattern}`
 }
 
-/** exclude.c rule_matches() */
-function compile(pattern: string): (path: string, directory: boolean) => boolean {
-  const directoryOnly = pattern.length > 1 && pattern.endsWith('/')
-  const anchored = pattern.startsWith('/')
-  let body = pattern.slice(anchored ? 1 : 0, directoryOnly ? -1 : undefined)
-  // `dir/***` is `dir` itself and everything below it.
-  const andBelow = body.endsWith('/***')
-  if (andBelow) body = body.slice(0, -4)
-  const wholePath = anchored || andBelow || body.includes('/') || body.includes('**')
-  // `**` in front also matches the empty path before the first name, so the path gets a slash to match there.
-  const slashFirst = !anchored && body.startsWith('**')
-  const start = !wholePath || anchored || slashFirst ? '^' : '(?:^|/)'
-  const regex = regexOrNothing(`${start}${wildcardSource(body)}${andBelow ? '/.*' : ''}$`)
-  return (path, directory) => {
-    if (directoryOnly && !directory) return false
-    if (!wholePath) return regex.test(path.slice(path.lastIndexOf('/') + 1))
-    return regex.test(`${slashFirst ? '/' : ''}${path}${andBelow && directory ? '/' : ''}`)
-  }
+function matcher(text: string): (path: string, directory: boolean) => boolean {
+  const directory = text.length > 1 && text.endsWith('/')
+  const pattern = directory ? text.slice(0, -1) : text
+  const matches = compile({ pattern, directory, absolute: false, negate: false })
+  return (path, isDirectory) => matches(path, isDirectory, '')
 }
-
-/** A class such as `[z-a]` is empty: it matches nothing. */
-function regexOrNothing(source: string): RegExp {
-  try {
-    return new RegExp(source, 's')
-  } catch {
-    return /(?!)/
-  }
-}
-
-/** lib/wildmatch.c: `*` stops at a slash, `**` does not, `?` is one character but a slash, `[...]` a class. */
-function wildcardSource(pattern: string): string {
-  // Without a wildcard a backslash is an ordinary character (rsync(1) PATTERN MATCHING RULES).
-  if (!/[*?[]/.test(pattern)) return escapeRegex(pattern)
-  let source = ''
-  for (let i = 0; i < pattern.length; i++) {
-    const c = pattern[i]
-    if (c === '*') {
-      let stars = 1
-      while (pattern[i + 1] === '*') {
-        stars++
-        i++
-      }
-      source += stars > 1 ? '.*' : '[^/]*'
-    } else if (c === '?') source += '[^/]'
-    else if (c === '\\' && i + 1 < pattern.length) source += escapeRegex(pattern[++i])
-    else if (c === '[') {
-      const end = classEnd(pattern, i)
-      source += end < 0 ? '(?!)' : characterClass(pattern.slice(i + 1, end))
-      if (end >= 0) i = end
-      else break // an unclosed class matches nothing
-    } else source += escapeRegex(c)
-  }
-  return source
-}
-
-function classEnd(pattern: string, start: number): number {
-  let i = start + 1
-  if (pattern[i] === '!' || pattern[i] === '^') i++
-  if (pattern[i] === ']') i++
-  for (; i < pattern.length; i++) {
-    if (pattern[i] === '\\') i++
-    else if (pattern[i] === '[' && pattern[i + 1] === ':') i = Math.max(i, pattern.indexOf(':]', i + 2) + 1)
-    else if (pattern[i] === ']') return i
-  }
-  return -1
-}
-
-const POSIX_CLASS: Record<string, string> = {
-  alnum: '0-9A-Za-z',
-  alpha: 'A-Za-z',
-  blank: ' \\t',
-  cntrl: '\\x00-\\x1f\\x7f',
-  digit: '0-9',
-  graph: '!-~',
-  lower: 'a-z',
-  print: ' -~',
-  punct: '!-\\/:-@\\[-`{-~',
-  space: ' \\t-\\r',
-  upper: 'A-Z',
-  xdigit: '0-9A-Fa-f',
-}
-
-function characterClass(body: string): string {
-  const negated = body.startsWith('!') || body.startsWith('^')
-  let inner = ''
-  for (let i = negated ? 1 : 0; i < body.length; i++) {
-    const posix = /^\[:(\w+):\]/.exec(body.slice(i))
-    if (posix && POSIX_CLASS[posix[1]] !== undefined) {
-      inner += POSIX_CLASS[posix[1]]
-      i += posix[0].length - 1
-    } else if (body[i] === '\\' && i + 1 < body.length) inner += escapeClass(body[++i])
-    else if (body[i] === '-' && inner !== '' && i + 1 < body.length) inner += '-'
-    else inner += escapeClass(body[i])
-  }
-  // A class never matches a slash.
-  return `(?!/)[${negated ? '^' : ''}${inner}]`
-}
-
-const escapeRegex = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
-const escapeClass = (c: string) => (/[\\\]^[-]/.test(c) ? `\\${c}` : c)

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomInt } from 'node:crypto'
 import { createMD4 } from 'hash-wasm'
 import type { Channel } from './channel.js'
 import { CHECKSUMS, type Checksum, checksumNamed } from './digest.js'
-import { ConnectError, ProtocolError, RemoteError } from './errors.js'
+import { ConnectError, ProtocolError, RemoteError, TransferError } from './errors.js'
 import { printable } from './raw-path.js'
 import { CF, PROTOCOL, RERR } from './wire/constants.js'
 import type { Cursor } from './wire/cursor.js'
@@ -52,11 +52,19 @@ export interface AgreeOptions {
   /** The highest protocol to offer; for tests of older ones. */
   protocol?: number
   checksums?: readonly Checksum[]
+  /** --checksum-choice: both ends know it, and nothing is negotiated. */
+  checksumChoice?: string | undefined
+  /** --compress-choice, likewise. */
+  compressChoice?: 'zlib' | 'zlibx' | 'none' | undefined
+  /** Lists may come piece by piece. */
+  incRecurse?: boolean
 }
 
 export interface HandshakeOptions extends AgreeOptions {
   module: string
-  credentials: Credentials | undefined
+  credentials: Credentials | (() => Promise<Credentials>) | undefined
+  /** Only the list of modules is wanted. */
+  lists?: boolean
   /** Arguments for the daemon's server process; made when the daemon's greeting is known. */
   args: (greeting: Greeting) => string[]
   /** Receives each line of the message of the day. */
@@ -64,7 +72,12 @@ export interface HandshakeOptions extends AgreeOptions {
 }
 
 /** From a connection to a session that waits for its file list (clientserver.c, compat.c setup_protocol()). */
-export async function handshake(channel: Channel, options: HandshakeOptions): Promise<Agreement> {
+export async function handshake(
+  channel: Channel,
+  options: HandshakeOptions & { lists: boolean },
+): Promise<Agreement | null>
+export async function handshake(channel: Channel, options: HandshakeOptions): Promise<Agreement>
+export async function handshake(channel: Channel, options: HandshakeOptions): Promise<Agreement | null> {
   const offered = options.protocol ?? PROTOCOL.MAX
   channel.out.latin1(greetingLine(offered))
   await channel.flush()
@@ -79,7 +92,7 @@ export async function handshake(channel: Channel, options: HandshakeOptions): Pr
   }
   channel.out.latin1(`${options.module}\n`)
   await channel.flush()
-  await enterModule(channel, options, greeting)
+  if (!(await enterModule(channel, options, greeting))) return null
 
   for (const arg of options.args(greeting)) channel.out.latin1(`${arg}\0`)
   channel.out.latin1('\0')
@@ -114,9 +127,10 @@ async function agree(
   protocol: number,
 ): Promise<Agreement> {
   const checksums = (options.checksums ?? CHECKSUMS).join(' ')
+  const chooses = choicesOf(options)
   const sendChoices = () => {
-    channel.out.vstring(checksums)
-    if (options.compress) channel.out.vstring('zlibx zlib')
+    if (chooses.checksum) channel.out.vstring(checksums)
+    if (chooses.compress) channel.out.vstring(COMPRESSIONS)
   }
   // A daemon that lists digests also negotiates checksums: our list can go in the same packet as the arguments.
   const early = greeting.digests !== null && protocol >= 30
@@ -124,7 +138,7 @@ async function agree(
   await channel.flush()
   channel.mayWriteFrames = early
   const compatFlags = await channel.receive('compatibility flags', (c) => c.varint())
-  if (compatFlags & CF.INC_RECURSE)
+  if (compatFlags & CF.INC_RECURSE && options.incRecurse !== true)
     throw new ProtocolError('compatibility flags', 'incremental recursion, which was not offered')
   const negotiates = (compatFlags & CF.VARINT_FLIST_FLAGS) !== 0
   if (early && !negotiates) throw new ProtocolError('compatibility flags', 'a digest list without checksum negotiation')
@@ -134,22 +148,104 @@ async function agree(
   }
   channel.mayWriteFrames = true
   if (!early && !negotiates) channel.sendEmptyFrame() // acknowledges the flags, so that the seed may follow
-  const checksum = negotiates ? await choose(channel, 'checksum', checksums.split(' ')) : 'md5'
-  const compress = !options.compress
-    ? null
-    : negotiates
-      ? await choose(channel, 'compression', ['zlibx', 'zlib'])
-      : 'zlib'
+  const checksum = await agreedChecksum(channel, options, negotiates, checksums.split(' '))
+  const compress = await agreedCompression(channel, options, negotiates)
   const seed = await channel.receive('checksum seed', (c) => c.i32())
   channel.multiplex()
   return {
     protocol,
     compatFlags,
-    checksum: checksumNamed(checksum),
-    compress: compress as Agreement['compress'],
+    checksum,
+    compress,
     seed,
     greeting,
   }
+}
+
+const COMPRESSIONS = 'zlibx zlib'
+
+const choicesOf = ({ checksumChoice, compress, compressChoice }: AgreeOptions) => ({
+  checksum: checksumChoice === undefined,
+  compress: compress && compressChoice === undefined,
+})
+
+async function agreedChecksum(
+  channel: Channel,
+  options: AgreeOptions,
+  negotiates: boolean,
+  ours: string[],
+): Promise<Checksum> {
+  if (options.checksumChoice !== undefined) return checksumNamed(options.checksumChoice)
+  return checksumNamed(negotiates ? await choose(channel, 'checksum', ours) : 'md5')
+}
+
+async function agreedCompression(
+  channel: Channel,
+  options: AgreeOptions,
+  negotiates: boolean,
+): Promise<Agreement['compress']> {
+  const { compress, compressChoice } = options
+  if (!compress || compressChoice === 'none') return null
+  if (compressChoice !== undefined) return compressChoice
+  return negotiates ? ((await choose(channel, 'compression', COMPRESSIONS.split(' '))) as 'zlib' | 'zlibx') : 'zlib'
+}
+
+export interface ServerAgreeOptions extends AgreeOptions {
+  /** What the client can do, as its arguments say. */
+  capabilities: string
+  /** The checksum seed that the client asks for; 0 where it does not. */
+  seed: number
+}
+
+/** compat.c setup_protocol() of a server: what was agreed on in words is said in flags. */
+export async function agreeAsServer(
+  channel: Channel,
+  options: ServerAgreeOptions,
+  protocol: number,
+): Promise<Agreement> {
+  const { capabilities, incRecurse } = options
+  const can = (letter: string) => capabilities.includes(letter)
+  const negotiates = can('v')
+  let flags = incRecurse === true && can('i') ? CF.INC_RECURSE : 0
+  if (can('L')) flags |= CF.SYMLINK_TIMES
+  if (can('f')) flags |= CF.SAFE_FLIST
+  if (can('x')) flags |= CF.AVOID_XATTR_OPTIM
+  if (can('C')) flags |= CF.CHKSUM_SEED_FIX
+  if (can('I')) flags |= CF.INPLACE_PARTIAL_DIR
+  if (negotiates) flags |= CF.VARINT_FLIST_FLAGS
+  if (can('u')) flags |= CF.ID0_NAMES
+  const { out } = channel
+  if (negotiates) out.varint(flags)
+  else out.u8(flags & 0xff)
+  const chooses = choicesOf(options)
+  const ours = (options.checksums ?? CHECKSUMS).join(' ')
+  if (negotiates && chooses.checksum) out.vstring(ours)
+  if (negotiates && chooses.compress) out.vstring(COMPRESSIONS)
+  await channel.flush()
+  const checksum = !chooses.checksum || !negotiates ? null : await chooseAsServer(channel, 'checksum', ours.split(' '))
+  const compress =
+    !chooses.compress || !negotiates ? null : await chooseAsServer(channel, 'compression', COMPRESSIONS.split(' '))
+  const seed = options.seed !== 0 ? options.seed : randomInt(1, 2 ** 31 - 1)
+  out.i32(seed)
+  await channel.flush()
+  channel.multiplex()
+  const given = options.compressChoice === 'none' ? null : (options.compressChoice ?? compress ?? 'zlib')
+  return {
+    protocol,
+    compatFlags: flags,
+    checksum: checksumNamed(options.checksumChoice ?? checksum ?? 'md5'),
+    compress: options.compress ? (given as Agreement['compress']) : null,
+    seed,
+    greeting: { protocol, digests: null },
+  }
+}
+
+/** The client's first that we have, too. */
+async function chooseAsServer(channel: Channel, what: string, ours: string[]): Promise<string> {
+  const theirs = (await channel.receive(`${what} list`, (c) => c.vstring(VSTRING_MAX))).toString('latin1').split(' ')
+  const choice = theirs.find((name) => ours.includes(name))
+  if (choice !== undefined) return choice
+  throw new TransferError(`Failed to negotiate a ${what} choice.`, RERR.UNSUPPORTED)
 }
 
 /** compat.c: each side lists what it can do, and the client's first that the server also lists is taken. */
@@ -171,7 +267,8 @@ async function readGreeting(channel: Channel): Promise<Greeting> {
   return parseGreeting(line)
 }
 
-async function enterModule(channel: Channel, options: HandshakeOptions, greeting: Greeting): Promise<void> {
+/** False at the end of a list of modules. */
+async function enterModule(channel: Channel, options: HandshakeOptions, greeting: Greeting): Promise<boolean> {
   for (let lines = 0; lines < LINES_MAX; lines++) {
     const line = await channel.receive('answer to the module', readLine)
     if (line.startsWith('@RSYNCD: AUTHREQD ')) {
@@ -183,9 +280,12 @@ async function enterModule(channel: Channel, options: HandshakeOptions, greeting
           RERR.STARTCLIENT,
         )
       }
-      channel.out.latin1(`${await authResponse(options.credentials, challenge, greeting.digests)}\n`)
+      const { credentials } = options
+      const known = typeof credentials === 'function' ? await credentials() : credentials
+      channel.out.latin1(`${await authResponse(known, challenge, greeting.digests)}\n`)
       await channel.flush()
-    } else if (line === '@RSYNCD: OK') return
+    } else if (line === '@RSYNCD: OK') return true
+    else if (line === '@RSYNCD: EXIT' && options.lists === true) return false
     else if (line === '@RSYNCD: EXIT') throw new ConnectError('the daemon closed the session')
     else if (line.startsWith('@ERROR')) throw daemonError(line)
     else options.motd?.(printable(line))

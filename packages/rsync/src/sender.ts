@@ -1,12 +1,13 @@
+import type { Xattr } from './attributes/xattr.js'
 import type { Channel } from './channel.js'
 import { BlockSearch, type BlockSums } from './delta/search.js'
 import type { Sums } from './digest.js'
 import { FileError, ProtocolError } from './errors.js'
-import { type FileEntry, isRegular, linkGroupOf } from './flist/entry.js'
+import { type FileEntry, isRegular, linkGroupOf, STATE } from './flist/entry.js'
 import type { SourceTree } from './flist/source.js'
 import { close, readAt, type Stat, statAt } from './kernel.js'
 import type { RawPath } from './raw-path.js'
-import { ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from './wire/constants.js'
+import { FNAMECMP, ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from './wire/constants.js'
 import { type Cursor, within } from './wire/cursor.js'
 import { NdxCodec } from './wire/ndx.js'
 import { decodeSumHead, encodeSumHead, type SumHead } from './wire/sum-head.js'
@@ -33,7 +34,8 @@ export interface SenderReport {
 export interface SenderOptions {
   protocol: number
   sums: Sums
-  tokens: () => TokenEncoder
+  /** For each file: names say which are not worth compressing. */
+  tokens: (entry: FileEntry) => TokenEncoder
   dryRun: boolean
   /** Told each item that the receiver reports: what it would change, or has changed. */
   onItem?: ((entry: FileEntry, iflags: number) => void) | undefined
@@ -41,7 +43,47 @@ export interface SenderOptions {
   defer?: ((entry: FileEntry) => boolean) | undefined
   /** Send every regular file before it is asked for; see TransferOptions. */
   ahead: boolean
+  /** What a transfer by rsync's own options needs; a mirror does without. */
+  general?: GeneralOptions
 }
+
+/** What rsync's options ask of a sender beyond what a mirror uses. */
+export interface GeneralOptions {
+  /** --append: only what follows the receiver's copy is sent; with `verify` all of it is summed up. */
+  append: false | 'append' | 'verify'
+  /** --inplace: a block may only come from behind what the receiver has already written over. */
+  inplace: boolean
+  /** The long extended attributes that an item asks for are read from where the entry was found. */
+  xattrs: ((entry: FileEntry, iflags: number) => XattrAnswer | null) | undefined
+  /** Its content is about to go, has gone on, or is complete. */
+  onProgress?: ((entry: FileEntry, offset: number, done: boolean) => void) | undefined
+  /** Told after the content has gone, or at once where none goes. */
+  onItem: (entry: FileEntry, iflags: number, linkName: string, moved: { literal: number; matched: number }) => void
+  onBegin: (entry: FileEntry, iflags: number, linkName: string) => void
+  onFailure: (error: FileError) => void
+  /** Between the phases and the goodbye a server that sends says what it has moved. */
+  sendStats: (() => void) | undefined
+  /** How many names the receiver has deleted, by kind. */
+  onDeleteStats: (counts: readonly number[]) => void
+}
+
+/** The answer to a request for extended attributes: what was asked for is read first, then the values go. */
+export interface XattrAnswer {
+  decode(c: Cursor): Xattr[]
+  write(): void
+}
+
+/** The lists that a sender answers for. */
+export interface Outgoing {
+  /** Throws ProtocolError for an index that is in no list. */
+  entryAt(ndx: number): FileEntry
+  /** Lists more of what is to be sent, before the next request is read. */
+  more?(): Promise<void> | undefined
+  /** The receiver has done with a list; true when there is another. */
+  listDone?(): boolean
+}
+
+const NOTHING = { literal: 0, matched: 0 }
 
 const NO_BLOCKS: BlockSums = {
   head: { count: 0, blockLength: 0, s2Length: 0, remainder: 0 },
@@ -53,6 +95,7 @@ interface Request {
   iflags: number
   basisType: number
   xname: Buffer | null
+  xattrs: XattrAnswer | null
   /** How the receiver's own copy is cut into blocks; null when no content is asked for. */
   head: SumHead | null
 }
@@ -64,80 +107,142 @@ export async function sendFiles(
   entries: readonly FileEntry[],
   options: SenderOptions,
 ): Promise<SenderReport> {
-  const sender = new Sender(channel, source, entries, options)
-  await sender.run()
+  const entryAt = (ndx: number) => {
+    within('file index', ndx, 0, entries.length - 1)
+    return entries[ndx]
+  }
+  const sender = new Sender(channel, source, { entryAt }, new NdxCodec(), options)
+  await sender.run(entries)
+  return sender.report
+}
+
+/** The same for lists that grow while they are worked on; `codec` is the one that their own indexes go by. */
+export async function sendLists(
+  channel: Channel,
+  outgoing: Outgoing,
+  codec: NdxCodec,
+  options: SenderOptions,
+): Promise<SenderReport> {
+  const sender = new Sender(channel, null, outgoing, codec, options)
+  await sender.run([])
   return sender.report
 }
 
 class Sender {
   readonly report: SenderReport = { failed: [], changed: [], deferred: [], sent: 0, literalBytes: 0, matchedBytes: 0 }
   readonly #input = new NdxCodec()
-  readonly #output = new NdxCodec()
   readonly #decodeNdx = (c: Cursor) => this.#input.decode(c)
-  readonly #decodeRequest = (c: Cursor) => decodeRequest(c, this.options)
   readonly #sentAhead = new Set<number>()
-  #ahead: boolean
+  #ahead = false
 
   constructor(
     readonly channel: Channel,
-    readonly source: SourceTree,
-    readonly entries: readonly FileEntry[],
+    readonly source: SourceTree | null,
+    readonly outgoing: Outgoing,
+    readonly output: NdxCodec,
     readonly options: SenderOptions,
-  ) {
-    this.#ahead = options.ahead
-  }
+  ) {}
 
-  async run(): Promise<void> {
-    const { channel } = this
-    if (this.#ahead) await this.#sendAhead()
+  async run(entries: readonly FileEntry[]): Promise<void> {
+    const { channel, outgoing } = this
+    if (this.options.ahead) await this.#sendAhead(entries)
     for (let phase = 0; phase <= LAST_PHASE; ) {
+      const listing = outgoing.more?.()
+      if (listing !== undefined) await listing
       const ndx = channel.tryReceive(this.#decodeNdx) ?? (await channel.receive('file index', this.#decodeNdx))
       if (ndx === NDX_DONE) {
-        phase++
-        this.#output.encode(channel.out, NDX_DONE)
-      } else if (ndx === NDX_DEL_STATS) await readDeleteStats(channel)
+        if (outgoing.listDone?.() !== true) phase++
+        this.output.encode(channel.out, NDX_DONE)
+      } else if (ndx === NDX_DEL_STATS) await this.#deleteStats()
       else {
         const wait = this.#serve(ndx, phase)
         if (wait !== undefined) await wait
       }
     }
+    this.options.general?.sendStats?.()
     await this.#finalGoodbye()
   }
 
   /** Returns a promise only when the caller has to wait: most files are small, and a promise for each is not free. */
   #serve(ndx: number, phase: number): Promise<void> | undefined {
     const { channel } = this
-    within('file index', ndx, 0, this.entries.length - 1)
-    const request = channel.tryReceive(this.#decodeRequest)
-    if (request !== undefined) return this.#serveRequest(ndx, phase, request)
-    return channel.receive('item flags', this.#decodeRequest).then((late) => this.#serveRequest(ndx, phase, late))
+    const entry = this.outgoing.entryAt(ndx)
+    const request = channel.tryReceive(decodeRequest)
+    if (request !== undefined) return this.#serveRequest(ndx, entry, phase, request)
+    return channel.receive('item flags', decodeRequest).then((late) => this.#serveRequest(ndx, entry, phase, late))
   }
 
-  #serveRequest(ndx: number, phase: number, request: Request): Promise<void> | undefined {
+  #serveRequest(ndx: number, entry: FileEntry, phase: number, request: Request): Promise<void> | undefined {
+    const xattrs = this.options.general?.xattrs?.(entry, request.iflags) ?? null
+    if (xattrs === null) return this.#serveItem(ndx, entry, phase, request)
+    return this.#serveXattrs(ndx, entry, phase, request, xattrs)
+  }
+
+  async #serveXattrs(
+    ndx: number,
+    entry: FileEntry,
+    phase: number,
+    request: Request,
+    xattrs: XattrAnswer,
+  ): Promise<void> {
+    const items = await this.channel.receive('attribute request', (c) => xattrs.decode(c))
+    for (const item of items) item.asked = true
+    await this.#serveItem(ndx, entry, phase, { ...request, xattrs })
+  }
+
+  #serveItem(ndx: number, entry: FileEntry, phase: number, request: Request): Promise<void> | undefined {
     const { channel, options } = this
-    const entry = this.entries[ndx]
-    options.onItem?.(entry, request.iflags)
-    if (request.head === null) {
-      this.#output.encode(channel.out, ndx)
-      encodeRequest(channel.out, request)
-      return undefined
+    if (request.iflags & ITEM.TRANSFER && !options.dryRun) {
+      const head = channel.tryReceive(this.#decodeHead)
+      if (head !== undefined) return this.#serveContent(ndx, entry, phase, request, head)
+      return channel
+        .receive('sum head', this.#decodeHead)
+        .then((late) => this.#serveContent(ndx, entry, phase, request, late))
     }
+    options.onItem?.(entry, request.iflags)
+    options.general?.onItem(entry, request.iflags, request.xname?.toString('latin1') ?? '', NOTHING)
+    this.output.encode(channel.out, ndx)
+    encodeRequest(channel.out, request)
+    return undefined
+  }
+  readonly #decodeHead = (c: Cursor) => decodeSumHead(c, this.options.sums.length)
+
+  #serveContent(
+    ndx: number,
+    entry: FileEntry,
+    phase: number,
+    request: Request,
+    head: SumHead,
+  ): Promise<void> | undefined {
+    const { channel, options } = this
+    options.onItem?.(entry, request.iflags)
     if (!isRegular(entry.mode)) {
       throw new ProtocolError('file index', `${ndx} is no regular file, yet its content is asked for`)
     }
-    if (request.head.count > 0)
-      return readBlocks(channel, request.head).then((sums) => this.#answer(ndx, request, sums))
+    if (phase === LAST_PHASE) throw new ProtocolError('file index', 'content is asked for in the last phase')
+    const again = (entry.state & STATE.SENT) !== 0
+    const asked = { ...request, head }
+    if (head.count > 0 && (options.general === undefined || options.general.append === false || again))
+      return readBlocks(channel, head).then((sums) => this.#answer(ndx, entry, asked, sums))
     // The generator asks for what has gone ahead, too; when it asks in a later phase, that did not arrive well.
     if (phase === 0 && this.#sentAhead.delete(ndx)) return undefined
-    return this.#answer(ndx, request, { ...NO_BLOCKS, head: request.head })
+    return this.#answer(ndx, entry, asked, { ...NO_BLOCKS, head })
   }
 
-  async #sendAhead(): Promise<void> {
-    for (const [ndx, { mode }] of this.entries.entries()) {
-      if (!isRegular(mode)) continue
+  async #deleteStats(): Promise<void> {
+    const counts: number[] = []
+    for (let i = 0; i < 5; i++) counts.push(await this.channel.receive('deletion counts', (c) => c.varint()))
+    this.options.general?.onDeleteStats(counts)
+  }
+
+  async #sendAhead(entries: readonly FileEntry[]): Promise<void> {
+    this.#ahead = true
+    for (const [ndx, entry] of entries.entries()) {
+      if (!isRegular(entry.mode)) continue
       const { sent, failed, changed, deferred } = this.report
       const lengths = [failed, changed, deferred].map((list) => list.length)
-      await this.#answer(ndx, { iflags: ITEM.TRANSFER, basisType: -1, xname: null, head: NO_BLOCKS.head }, NO_BLOCKS)
+      const request = { iflags: ITEM.TRANSFER, basisType: -1, xname: null, xattrs: null, head: NO_BLOCKS.head }
+      await this.#answer(ndx, entry, request, NO_BLOCKS)
       if (this.report.sent > sent) this.#sentAhead.add(ndx)
       // What could not be sent ahead is asked for, and answered then.
       else for (const [i, list] of [failed, changed, deferred].entries()) list.length = lengths[i]
@@ -146,9 +251,8 @@ class Sender {
   }
 
   /** Returns a promise only when the caller has to wait. */
-  #answer(ndx: number, request: Request, blocks: BlockSums): Promise<void> | undefined {
+  #answer(ndx: number, entry: FileEntry, request: Request, blocks: BlockSums): Promise<void> | undefined {
     const { report } = this
-    const entry = this.entries[ndx]
     if (this.options.defer?.(entry)) {
       report.deferred.push(entry.path)
       this.#noSend(ndx)
@@ -156,21 +260,30 @@ class Sender {
     }
     let fd: number
     try {
-      fd = this.source.open(entry.path)
+      fd = this.#open(entry)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
-      report.failed.push(error)
+      this.#failed(error)
       this.#noSend(ndx)
       return undefined
     }
     const small = blocks.head.count === 0 && entry.size < READ_BYTES
-    return small ? this.#answerSmall(ndx, request, fd) : this.#answerLarge(ndx, request, blocks, fd)
+    return small ? this.#answerSmall(ndx, entry, request, fd) : this.#answerLarge(ndx, entry, request, blocks, fd)
+  }
+
+  #open(entry: FileEntry): number {
+    const { tree, followed } = (entry.origin ?? { tree: this.source }) as { tree: SourceTree; followed?: boolean }
+    return followed === true ? tree.openFollowing(entry.path) : tree.open(entry.path)
+  }
+
+  #failed(error: FileError): void {
+    this.report.failed.push(error)
+    this.options.general?.onFailure(error)
   }
 
   /** A file that one read takes: nothing of it is sent before all of it is known. */
-  #answerSmall(ndx: number, request: Request, fd: number): Promise<void> | undefined {
+  #answerSmall(ndx: number, entry: FileEntry, request: Request, fd: number): Promise<void> | undefined {
     const { report, channel } = this
-    const entry = this.entries[ndx]
     let length: number
     let after: Stat
     try {
@@ -179,7 +292,7 @@ class Sender {
     } catch (error) {
       // What else has taken the name may not be readable so: a directory, a FIFO.
       if (!isOfEntry(statAt(fd, ''), entry)) report.changed.push(entry.path)
-      else report.failed.push(new FileError(entry.path, (error as Error).message, false, { cause: error }))
+      else this.#failed(new FileError(entry.path, (error as Error).message, false, { cause: error }))
       this.#noSend(ndx)
       return undefined
     } finally {
@@ -192,8 +305,9 @@ class Sender {
       this.#noSend(ndx)
       return undefined
     }
-    this.#begin(ndx, request)
-    const tokens = this.options.tokens()
+    this.#begin(ndx, entry, request)
+    this.options.general?.onProgress?.(entry, 0, false)
+    const tokens = this.options.tokens(entry)
     const { file } = this.options.sums
     const bytes = readBuffer.subarray(0, length)
     file.reset()
@@ -205,20 +319,33 @@ class Sender {
     channel.out.bytes(file.final())
     report.literalBytes += length
     report.sent++
+    this.#told(entry, request, { literal: length, matched: 0 })
     return channel.relieve()
   }
 
-  async #answerLarge(ndx: number, request: Request, blocks: BlockSums, fd: number): Promise<void> {
+  #told(entry: FileEntry, request: Request, moved: { literal: number; matched: number }): void {
+    entry.state |= STATE.SENT
+    const { general } = this.options
+    general?.onProgress?.(entry, entry.size, true)
+    general?.onItem(entry, request.iflags, request.xname?.toString('latin1') ?? '', moved)
+  }
+
+  async #answerLarge(ndx: number, entry: FileEntry, request: Request, blocks: BlockSums, fd: number): Promise<void> {
     const { report, channel } = this
-    const entry = this.entries[ndx]
     try {
       const before = statAt(fd, '')
       if (!isOfEntry(before, entry)) {
         report.changed.push(entry.path)
         return this.#noSend(ndx)
       }
-      this.#begin(ndx, request)
-      const size = await this.#sendContent(fd, before.size, entry.path, blocks)
+      this.#begin(ndx, entry, request)
+      this.options.general?.onProgress?.(entry, 0, false)
+      const { literalBytes, matchedBytes } = report
+      const size = await this.#sendContent(fd, before.size, entry, request, blocks)
+      this.#told(entry, request, {
+        literal: report.literalBytes - literalBytes,
+        matched: report.matchedBytes - matchedBytes,
+      })
       if (size !== entry.size || !sameContent(statAt(fd, ''), entry)) report.changed.push(entry.path)
       report.sent++
     } finally {
@@ -228,9 +355,10 @@ class Sender {
     if (wait !== undefined) await wait
   }
 
-  #begin(ndx: number, request: Request): void {
+  #begin(ndx: number, entry: FileEntry, request: Request): void {
     const { out } = this.channel
-    this.#output.encode(out, ndx)
+    this.options.general?.onBegin(entry, request.iflags, request.xname?.toString('latin1') ?? '')
+    this.output.encode(out, ndx)
     encodeRequest(out, request)
   }
 
@@ -246,14 +374,19 @@ class Sender {
    * Sends `size` bytes of the file, fewer when it shrinks meanwhile, and returns how many: the whole-file sum is over
    * what was sent, so the receiver's copy is sound. A read error ends the file with a sum that cannot be right.
    */
-  async #sendContent(fd: number, size: number, path: RawPath, blocks: BlockSums): Promise<number> {
+  async #sendContent(fd: number, size: number, entry: FileEntry, request: Request, blocks: BlockSums): Promise<number> {
     const { report, channel } = this
-    const { file } = this.options.sums
-    const tokens = new CountedTokens(this.options.tokens(), blocks.head, report)
-    const search = blocks.head.count > 0 ? new BlockSearch(blocks, this.options.sums.block, tokens) : undefined
+    const { general, sums } = this.options
+    const { file } = sums
+    const tokens = new CountedTokens(this.options.tokens(entry), blocks.head, report)
+    // The receiver writes over the file that its blocks are of.
+    const forward = general?.inplace === true && (request.basisType < 0 || request.basisType === FNAMECMP.FNAME)
+    const searches = blocks.head.count > 0 && blocks.weak.length > 0
+    const search = searches ? new BlockSearch(blocks, sums.block, tokens, forward) : undefined
     let damaged = false
     let at = 0
     file.reset()
+    if (blocks.head.count > 0 && !searches) at = this.#sumUp(fd, blocks.head, general?.append === 'verify')
     try {
       while (at < size) {
         const into = search?.free ?? readBuffer
@@ -261,7 +394,7 @@ class Sender {
         try {
           length = readAt(fd, into.subarray(0, size - at), at)
         } catch (error) {
-          report.failed.push(new FileError(path, (error as Error).message, false, { cause: error }))
+          this.#failed(new FileError(entry.path, (error as Error).message, false, { cause: error }))
           damaged = true
           break
         }
@@ -271,6 +404,7 @@ class Sender {
         at += length
         if (search === undefined) tokens.literal(bytes)
         else search.advance(length)
+        general?.onProgress?.(entry, at, false)
         if (at < size) {
           const wait = channel.relieve()
           if (wait !== undefined) await wait
@@ -287,17 +421,29 @@ class Sender {
     return at
   }
 
+  /** --append: where the receiver's copy ends. What it has counts for the sum when that shall be verified. */
+  #sumUp(fd: number, { count, blockLength, remainder }: SumHead, verify: boolean): number {
+    const have = count * blockLength - (remainder > 0 ? blockLength - remainder : 0)
+    for (let at = 0; verify && at < have; ) {
+      const length = readAt(fd, readBuffer.subarray(0, have - at), at)
+      if (length === 0) break
+      this.options.sums.file.update(readBuffer.subarray(0, length))
+      at += length
+    }
+    return have
+  }
+
   /** io.c/main.c read_final_goodbye(): protocol 31 says goodbye twice, and may count deletions first. */
   async #finalGoodbye(): Promise<void> {
     const { channel } = this
     for (let rounds = this.options.protocol >= 31 ? 2 : 1; rounds > 0; ) {
       const ndx = await channel.receive('goodbye', this.#decodeNdx)
       if (ndx === NDX_DEL_STATS) {
-        await readDeleteStats(channel)
+        await this.#deleteStats()
         continue
       }
       if (ndx !== NDX_DONE) throw new ProtocolError('goodbye', `index ${ndx}`)
-      if (--rounds > 0) this.#output.encode(channel.out, NDX_DONE)
+      if (--rounds > 0) this.output.encode(channel.out, NDX_DONE)
     }
     const wait = channel.flush()
     if (wait !== undefined) await wait
@@ -341,18 +487,18 @@ function readAtLeast(fd: number, least: number): number {
   return length
 }
 
-function decodeRequest(c: Cursor, { dryRun, sums }: SenderOptions): Request {
+function decodeRequest(c: Cursor): Request {
   const iflags = c.u16()
   const basisType = iflags & ITEM.BASIS_TYPE_FOLLOWS ? c.u8() : -1
   const xname = iflags & ITEM.XNAME_FOLLOWS ? c.vstring(XNAME_MAX) : null
-  const head = iflags & ITEM.TRANSFER && !dryRun ? decodeSumHead(c, sums.length) : null
-  return { iflags, basisType, xname, head }
+  return { iflags, basisType, xname, xattrs: null, head: null }
 }
 
-function encodeRequest(out: Channel['out'], { iflags, basisType, xname, head }: Request): void {
+function encodeRequest(out: Channel['out'], { iflags, basisType, xname, xattrs, head }: Request): void {
   out.u16(iflags)
   if (basisType >= 0) out.u8(basisType)
   if (xname !== null) out.vstring(xname.toString('latin1'))
+  xattrs?.write()
   if (head !== null) encodeSumHead(out, head)
 }
 
@@ -380,9 +526,4 @@ async function readBlocks(channel: Channel, head: SumHead): Promise<BlockSums> {
     have += blocks
   }
   return { head, weak, strong: strong.length === 1 ? strong[0] : Buffer.concat(strong) }
-}
-
-/** main.c read_del_stats(): five counters that we have already counted by their messages. */
-async function readDeleteStats(channel: Channel): Promise<void> {
-  for (let i = 0; i < 5; i++) await channel.receive('deletion counts', (c) => c.varint())
 }

@@ -280,7 +280,7 @@ export class Session {
       // rsync 3.0: the end of a list cannot tell, so a message does, ahead of it.
       channel.sendMessage(MSG.IO_ERROR, Buffer.from([1, 0, 0, 0]))
     }
-    encoder.end(ioError === true)
+    encoder.end(ioError === true ? 1 : 0)
     if (!options.numericIds) sendNames(channel, entries)
   }
 }

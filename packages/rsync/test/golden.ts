@@ -20,7 +20,7 @@ const directory = (path: string, mode: number) => {
 
 /** What was sent, in the order in which both ends number it. */
 export const RECORDED_ENTRIES: FileEntry[] = [
-  directory('', 0o40755),
+  { ...directory('', 0o40755), topDir: true },
   entry('blk', 0o60644, { rdevMajor: 8, rdevMinor: 300 }),
   entry('delta', 0o100644, { size: 2300, mtime: T + 2 }),
   entry('empty', 0o100644),

@@ -33,7 +33,7 @@ const ROOT = '' as RawPath
 export function listAll(source: SourceTree, filter?: Filter): FileEntry[] {
   const root = source.look(ROOT)
   if (root === null) throw new Error('the root is gone')
-  const entries = [{ ...root, hasContent: true }]
+  const entries = [{ ...root, hasContent: true, topDir: true }]
   const visit = (dir: RawPath) => {
     const keep = (path: RawPath, directory: boolean) => !filter?.hides(path, directory)
     const raise = (error: Error) => {

@@ -46,6 +46,21 @@ function acquire(): Exports {
   return new WebAssembly.Instance(compiled, { env: { abort: () => undefined } }).exports as Exports
 }
 
+/** checksum.c get_checksum1() of each block of `bytes`; the last may be shorter. */
+export function weakSums(bytes: Buffer, blockLength: number): Int32Array {
+  const wasm = acquire()
+  const missing = Math.ceil((BASE + bytes.length - wasm.memory.buffer.byteLength) / PAGE)
+  if (missing > 0) wasm.memory.grow(missing)
+  new Uint8Array(wasm.memory.buffer, BASE, bytes.length).set(bytes)
+  const sums = new Int32Array(Math.ceil(bytes.length / blockLength))
+  for (let i = 0; i < sums.length; i++) {
+    const start = i * blockLength
+    sums[i] = wasm.weak(BASE + start, Math.min(blockLength, bytes.length - start))
+  }
+  if (idle.length < IDLE_MAX && wasm.memory.buffer.byteLength <= IDLE_BYTES_MAX) idle.push(wasm)
+  return sums
+}
+
 /** What the sender emits: bytes that the receiver lacks, or the number of a block that it has. */
 export interface Tokens {
   /** `bytes` is overwritten after the call returns. */
@@ -79,12 +94,15 @@ export class BlockSearch {
   #literal = 0 // first byte not yet emitted
   #wanted = 0 // the block behind the last match: the likeliest next one
   #vainLeft = VAIN_BYTES_MAX
+  #dropped = 0 // bytes of the file that have left the window
   #primed = false // the rolling sums are those of the block at #scan
 
   constructor(
     blocks: BlockSums,
     readonly digest: Digest,
     readonly tokens: Tokens,
+    /** --inplace: a block that the receiver has written over by then is no match. */
+    readonly forward = false,
   ) {
     this.#head = blocks.head
     this.#strong = blocks.strong
@@ -110,6 +128,7 @@ export class BlockSearch {
   /** Where the next bytes of the file go. Fill some of it, then call `advance`. */
   get free(): Buffer {
     if (this.#literal > 0) {
+      this.#dropped += this.#literal
       this.#window.copyWithin(0, this.#literal, this.#filled)
       this.#filled -= this.#literal
       this.#scan -= this.#literal
@@ -139,7 +158,8 @@ export class BlockSearch {
     const tail = this.#filled - remainder
     if (remainder > 0 && tail >= this.#scan) {
       const weak = this.#wasm.weak(this.#windowAt + tail, remainder) >>> 0
-      if (weak === this.#sums[count - 1] && this.#isStrong(tail, remainder, count - 1)) {
+      const there = !this.forward || (count - 1) * this.#head.blockLength >= this.#dropped + tail
+      if (there && weak === this.#sums[count - 1] && this.#isStrong(tail, remainder, count - 1)) {
         this.#scan = tail
         this.#emitMatch(count - 1, remainder)
       }
@@ -189,6 +209,7 @@ export class BlockSearch {
     let strong: Buffer | undefined
     const matches = (block: number) => {
       if (this.#sums[block] !== weak || this.#blockLengthOf(block) !== blockLength) return false
+      if (this.forward && block * blockLength < this.#dropped + this.#scan) return false
       if (strong === undefined) {
         strong = this.#strongSum(this.#scan, blockLength)
         this.#vainLeft -= STRONG_SUM_COST + blockLength

@@ -23,7 +23,37 @@ export interface FileEntry {
   nlink: number
   /** Of a directory: its whole content is in the list, so that with --delete what is not listed goes. */
   hasContent: boolean
+  /** Named on the command line. */
+  topDir: boolean
+  /** A directory that is listed only because a path named on the command line leads through it (-R). */
+  implied: boolean
+  /** Of a regular file, with --checksum: the sum over its content. */
+  sum: Buffer | null
+  /** Access control lists (--acls), as attributes/acl.ts has them. */
+  acl: unknown
+  /** Extended attributes (--xattrs), as attributes/xattr.ts has them. */
+  xattrs: unknown
+  /** Where the sender finds it, when it sends from several places. */
+  origin: unknown
+  /** What the generator has done about it: see `STATE`. */
+  state: number
 }
+
+/** Bits of FileEntry.state; rsync.h FLAG_* */
+export const STATE = {
+  /** A directory that is not there, or must be left alone, and so must be all below it. */
+  MISSING_DIR: 1,
+  DIR_CREATED: 2,
+  /** It was asked for in the phase before and did not arrive well. */
+  SENT: 4,
+  HLINK_DONE: 8,
+  /** A directory on another filesystem: it is listed, its content is not. */
+  MOUNT_DIR: 16,
+  TIME_FAILED: 32,
+} as const
+
+/** A group that the receiver must leave as it is: it is not among ours. */
+export const GID_NONE = -1
 
 export const isRegular = (mode: number) => (mode & S_IFMT) === S_IFREG
 export const isDirectory = (mode: number) => (mode & S_IFMT) === S_IFDIR
@@ -46,6 +76,13 @@ export function missing(path: RawPath): FileEntry {
     linkGroup: '',
     nlink: 0,
     hasContent: false,
+    topDir: false,
+    implied: false,
+    sum: null,
+    acl: null,
+    xattrs: null,
+    origin: null,
+    state: 0,
   }
 }
 
@@ -69,5 +106,12 @@ export function entryOf(path: RawPath, stat: Stat, target = ''): FileEntry {
     linkGroup: stat.nlink > 1 && !isDirectory(stat.mode) ? linkGroupOf(stat) : '',
     nlink: stat.nlink,
     hasContent: false,
+    topDir: false,
+    implied: false,
+    sum: null,
+    acl: null,
+    xattrs: null,
+    origin: null,
+    state: 0,
   }
 }

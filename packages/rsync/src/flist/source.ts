@@ -1,24 +1,35 @@
-import { constants, readdirSync } from 'node:fs'
+import { constants } from 'node:fs'
 import { FileError } from '../errors.js'
 import {
   close,
   openBeneath,
   openDirectory,
-  openPath,
+  openFollowing,
+  type Place,
+  readDirectory,
   readLink,
   type Stat,
   SystemError,
   statAt,
   statPath,
+  unlink,
 } from '../kernel.js'
 import { join, parent, type RawPath } from '../raw-path.js'
 import { entryOf, type FileEntry, isDirectory, isSymlink } from './entry.js'
+
+const O_PATH = 0o10000000
 
 /** What the receiver can take: its own buffers for a path hold MAXPATHLEN bytes, and a longer one ends the session. */
 const WIRE_PATH_MAX = 4000
 
 /** Whether a name belongs to the tree. */
 type Keep = (path: RawPath, directory: boolean) => boolean
+
+/** Makes of a name that was found what is sent of it, or null when that is nothing. */
+type Make = (path: RawPath, stat: Stat, at: Place) => FileEntry | null
+
+/** How far symlinks are followed: not at all, as far as they stay in the tree, or wherever they lead. */
+export type Follow = 'never' | 'beneath' | 'anywhere'
 
 /**
  * The tree that is sent. Every look-up starts at one descriptor and follows no symlink on the way, so that nobody who
@@ -29,11 +40,19 @@ export class SourceTree {
   #root = -1
   #users = 0
 
-  constructor(readonly path: RawPath) {}
+  /**
+   * `follow`: whether directories on the way to a name may be symlinks. `openRoot` opens the root where its path is
+   * not one of the machine, as that of a directory in a module is not.
+   */
+  constructor(
+    readonly path: RawPath,
+    readonly follow: Follow = 'never',
+    readonly openRoot: () => number = () => openDirectory(path),
+  ) {}
 
   /** Opens the root, or shares the open one. Throws SystemError when it is not a directory that can be opened. */
   enter(): void {
-    if (this.#users === 0) this.#root = openDirectory(this.path)
+    if (this.#users === 0) this.#root = this.openRoot()
     this.#users++
   }
 
@@ -58,7 +77,7 @@ export class SourceTree {
     tooLong(path)
     let fd: number
     try {
-      fd = path === '' ? this.#root : openPath(this.#root, path)
+      fd = path === '' ? this.#root : this.#open(path, O_PATH | constants.O_NOFOLLOW)
     } catch (error) {
       if (isGone(error)) return null
       throw fileError(path, error)
@@ -90,6 +109,67 @@ export class SourceTree {
     return files.concat(directories)
   }
 
+  /** As `list`, with each entry made by `make`. */
+  entries(dir: RawPath, make: Make, failed: (error: FileError) => void): FileEntry[] | null {
+    const files: FileEntry[] = []
+    const directories: FileEntry[] = []
+    const all = () => true
+    const found = this.#each(dir, all, failed, (path, stat, at) => {
+      const entry = make(path, stat, at)
+      if (entry !== null) (isDirectory(entry.mode) ? directories : files).push(entry)
+    })
+    if (!found) return null
+    files.sort((a, b) => (a.path < b.path ? -1 : 1))
+    directories.sort((a, b) => (`${a.path}/` < `${b.path}/` ? -1 : 1))
+    return files.concat(directories)
+  }
+
+  /** Where `path` is; the descriptor is to be closed unless it is the root's. Throws SystemError. */
+  place(path: RawPath): Place & { release(): void } {
+    const slash = path.lastIndexOf('/')
+    if (slash < 0) return { dir: this.#root, name: path, release: () => undefined }
+    const dir = this.#open(path.slice(0, slash) as RawPath, O_PATH | constants.O_DIRECTORY)
+    return { dir, name: path.slice(slash + 1), release: () => close(dir) }
+  }
+
+  /** stat(2), following symlinks as far as the tree allows. Throws SystemError. */
+  statFollowing(path: RawPath): Stat {
+    const fd =
+      this.follow === 'anywhere' ? openFollowing(this.#root, path) : openBeneath(this.#root, path, O_PATH, true)
+    try {
+      return statAt(fd, '')
+    } finally {
+      close(fd)
+    }
+  }
+
+  /** Opens what a symlink leads to, for reading. Throws FileError. */
+  openFollowing(path: RawPath): number {
+    const flags = constants.O_RDONLY | constants.O_NONBLOCK
+    try {
+      return this.follow === 'anywhere'
+        ? openFollowing(this.#root, path, flags)
+        : openBeneath(this.#root, path, flags, true)
+    } catch (error) {
+      throw fileError(path, error)
+    }
+  }
+
+  /** Removes a file that has arrived elsewhere (--remove-source-files). Throws SystemError. */
+  remove(path: RawPath): void {
+    const at = this.place(path)
+    try {
+      unlink(at.dir, at.name)
+    } finally {
+      at.release()
+    }
+  }
+
+  #open(path: RawPath, flags: number): number {
+    if (this.follow === 'anywhere') return openFollowing(this.#root, path, flags)
+    return openBeneath(this.#root, path, flags, this.follow === 'beneath')
+  }
+
   /** What lstat tells of every name in the directory `dir`, by path. Null when it is not there (any more). */
   stats(dir: RawPath, keep: Keep, failed: (error: FileError) => void): Map<RawPath, Stat> | null {
     const stats = new Map<RawPath, Stat>()
@@ -101,23 +181,26 @@ export class SourceTree {
     dir: RawPath,
     keep: Keep,
     failed: (error: FileError) => void,
-    take: (path: RawPath, stat: Stat) => void,
+    take: (path: RawPath, stat: Stat, at: Place) => void,
   ): boolean {
     let fd: number
     try {
       tooLong(dir)
-      fd = openBeneath(this.#root, dir, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+      fd = this.#open(
+        dir,
+        constants.O_RDONLY | constants.O_DIRECTORY | (this.follow === 'never' ? constants.O_NOFOLLOW : 0),
+      )
     } catch (error) {
       if (isGone(error)) return false
       throw fileError(dir, error)
     }
     try {
-      for (const name of readdirSync(`/proc/self/fd/${fd}`, 'latin1')) {
+      for (const name of readDirectory(fd)) {
         const path = join(dir, name)
         try {
           tooLong(path)
           const stat = statAt(fd, name)
-          if (keep(path, isDirectory(stat.mode))) take(path, stat)
+          if (keep(path, isDirectory(stat.mode))) take(path, stat, { dir: fd, name })
         } catch (error) {
           if (!isGone(error)) failed(fileError(path, error))
         }
@@ -134,7 +217,8 @@ export class SourceTree {
   open(path: RawPath): number {
     try {
       // O_NONBLOCK: a FIFO that took the file's place must not hang us.
-      return openBeneath(this.#root, path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+      const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+      return this.#open(path, flags)
     } catch (error) {
       throw fileError(path, error)
     }

@@ -78,10 +78,24 @@ export const ITEM = {
   LOCAL_CHANGE: 1 << 14,
   TRANSFER: 1 << 15,
 } as const
+/** With none of these there is nothing to tell of an item. */
+export const SIGNIFICANT_ITEM_FLAGS = 0xffff & ~(ITEM.BASIS_TYPE_FOLLOWS | ITEM.XNAME_FOLLOWS | ITEM.LOCAL_CHANGE)
 
 export const NDX_DONE = -1
 export const NDX_FLIST_EOF = -2
 export const NDX_DEL_STATS = -3
+/** Below it: minus this, the index of the directory whose list follows. */
+export const NDX_FLIST_OFFSET = -101
+
+/** rsync.h enum fnamecmp_type: which file of the receiver's the blocks are of. */
+export const FNAMECMP = {
+  BASIS_DIR_LOW: 0,
+  BASIS_DIR_HIGH: 0x7f,
+  FNAME: 0x80,
+  PARTIAL_DIR: 0x81,
+  BACKUP: 0x82,
+  FUZZY: 0x83,
+} as const
 
 /** rsync.h / errcode.h: exit codes, which are also what an operator's scripts test for. */
 export const RERR = {
@@ -94,10 +108,17 @@ export const RERR = {
   SOCKETIO: 10,
   FILEIO: 11,
   STREAMIO: 12,
+  MESSAGEIO: 13,
+  IPC: 14,
+  SIGNAL1: 19,
+  SIGNAL: 20,
   PARTIAL: 23,
   VANISHED: 24,
+  DEL_LIMIT: 25,
   TIMEOUT: 30,
   CONTIMEOUT: 35,
+  CMD_RUN: 126,
+  CMD_NOTFOUND: 127,
 } as const
 
 export const BLOCK_SIZE = 700

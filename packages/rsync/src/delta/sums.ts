@@ -1,0 +1,102 @@
+import type { Digest, Sums } from '../digest.js'
+import { readAt } from '../kernel.js'
+import { BLOCK_LENGTH_MAX, BLOCK_SIZE, SUM_LENGTH_MAX } from '../wire/constants.js'
+import type { SumHead } from '../wire/sum-head.js'
+import type { Writer } from '../wire/writer.js'
+import { weakSums } from './search.js'
+
+const READ_BYTES = 1 << 18
+const BLOCKSUM_BIAS = 10
+/** What is sent of a strong sum when that is enough; a file that fails is asked for again with all of it. */
+const SHORT_SUM_LENGTH = 2
+const COUNT_MAX = 2 ** 31 - 1
+
+const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+
+/** The sum over the first `size` bytes of a file. Throws SystemError; a file that is shorter ends there. */
+export function readSums(fd: number, size: number, digest: Digest): Buffer {
+  digest.reset()
+  for (let at = 0; at < size; ) {
+    const length = readAt(fd, buffer.subarray(0, Math.min(buffer.length, size - at)), at)
+    if (length === 0) break
+    digest.update(buffer.subarray(0, length))
+    at += length
+  }
+  return digest.final()
+}
+
+/**
+ * generator.c sum_sizes_sqroot(): blocks as long as the square root of the file, and as much of each strong sum as
+ * makes a false match unlikely. `full`: all of the strong sum. Null for a file that cannot be cut into so few blocks.
+ */
+export function sumHeadOf(length: number, blockSize: number, full: boolean, sumLength: number): SumHead | null {
+  const blockLength = blockSize > 0 ? Math.min(blockSize, BLOCK_LENGTH_MAX) : squareRootBlock(length)
+  const s2Length = full ? Math.min(SUM_LENGTH_MAX, sumLength) : Math.min(shortLength(length, blockLength), sumLength)
+  const count = Math.ceil(length / blockLength)
+  return count > COUNT_MAX ? null : { count, blockLength, s2Length, remainder: length % blockLength }
+}
+
+function squareRootBlock(length: number): number {
+  if (length <= BLOCK_SIZE * BLOCK_SIZE) return BLOCK_SIZE
+  let c = 1
+  for (let l = length; (l = Math.floor(l / 4)) > 0; ) c *= 2
+  if (c >= BLOCK_LENGTH_MAX) return BLOCK_LENGTH_MAX
+  let block = 0
+  do {
+    block |= c
+    if (length < block * block) block &= ~c
+    c >>= 1
+  } while (c >= 8) // a multiple of 8
+  return Math.max(block, BLOCK_SIZE)
+}
+
+function shortLength(length: number, blockLength: number): number {
+  let bits = BLOCKSUM_BIAS
+  for (let l = length; (l = Math.floor(l / 2)) > 0; ) bits += 2
+  for (let c = blockLength; (c >>= 1) > 0 && bits > 0; ) bits--
+  const bytes = Math.floor((bits + 1 - 32 + 7) / 8)
+  return Math.min(Math.max(bytes, SHORT_SUM_LENGTH), SUM_LENGTH_MAX)
+}
+
+/** The sums of the blocks of a file, in pieces that fit a buffer: what `each` writes is sent when it returns a promise. */
+export async function writeSums(
+  fd: number,
+  head: SumHead,
+  size: number,
+  sums: Sums,
+  w: Writer,
+  relieve: () => Promise<void> | undefined,
+  copy?: (bytes: Buffer, offset: number) => void,
+): Promise<void> {
+  const perRead = Math.max(1, Math.floor(READ_BYTES / head.blockLength))
+  const into = head.blockLength > READ_BYTES ? Buffer.allocUnsafe(head.blockLength) : buffer
+  for (let block = 0, at = 0; block < head.count; block += perRead) {
+    const wanted = Math.min(perRead * head.blockLength, size - at)
+    const bytes = readFully(fd, into.subarray(0, wanted), at)
+    copy?.(bytes, at)
+    const weak = weakSums(bytes, head.blockLength)
+    for (let i = 0; i < weak.length; i++) {
+      w.i32(weak[i])
+      sums.block.reset()
+      sums.block.update(bytes.subarray(i * head.blockLength, Math.min((i + 1) * head.blockLength, bytes.length)))
+      w.bytes(sums.block.final().subarray(0, head.s2Length))
+    }
+    at += wanted
+    const wait = relieve()
+    if (wait !== undefined) await wait
+  }
+}
+
+/** A file that became shorter gives zeros: its sums will not match, and it is sent again. */
+function readFully(fd: number, into: Buffer, at: number): Buffer {
+  let done = 0
+  while (done < into.length) {
+    const length = readAt(fd, into.subarray(done), at + done)
+    if (length === 0) {
+      into.fill(0, done)
+      break
+    }
+    done += length
+  }
+  return into
+}

@@ -1,0 +1,89 @@
+import type { RawPath } from './raw-path.js'
+import type { Settings } from './settings.js'
+import { hasWildcard, wildcard } from './wildcard.js'
+
+type Quoting = Pick<Settings, 'oldArgs' | 'secludedArgs'>
+
+const SHELL_CHARS = /[!#$&;|<>(){}"'` \t\n\r\\]/g
+const SHELL_AND_WILD_CHARS = /[!#$&;|<>(){}"'` \t\n\r\\*?[\]]/g
+
+/** The value of an option, for the shell at the other end, or for a daemon, which takes backslashes out as a shell does. */
+export function escapeValue(text: string, { oldArgs, secludedArgs }: Quoting): string {
+  return secludedArgs || oldArgs > 1 ? text : text.replace(SHELL_AND_WILD_CHARS, '\\$&')
+}
+
+/** -M's options: whoever asks for --old-args wants them split by the shell. */
+export function escapeRemoteOption(text: string, { oldArgs, secludedArgs }: Quoting): string {
+  return secludedArgs || oldArgs > 0 ? text : text.replace(SHELL_AND_WILD_CHARS, '\\$&')
+}
+
+/**
+ * A path that goes through a remote shell: wildcards are left for it to expand (options.c safe_arg()). A daemon that is
+ * reached by a socket gets paths as they are.
+ */
+export function escapePath(path: string, settings: Settings, serverSends: boolean): string {
+  const quoted = settings.secludedArgs || settings.oldArgs > 0 ? path : escapeShell(path, settings, serverSends)
+  if (quoted === '') return '.'
+  return path.startsWith('-') ? `./${quoted}` : quoted
+}
+
+function escapeShell(path: string, settings: Settings, serverSends: boolean): string {
+  // A backslash in front of a wildcard is the user's own quoting of it.
+  const escaped = path.replace(SHELL_CHARS, (c, at) =>
+    c === '\\' && /^[*?[\]]/.test(path.slice(at + 1)) ? c : `\\${c}`,
+  )
+  return serverSends && namesHome(path, settings) ? `\\${escaped}` : escaped
+}
+
+/** The shell would turn `~` into a name that was not asked for, and the list that comes back would be refused. */
+function namesHome(path: string, { relative, filesFrom }: Settings): boolean {
+  if (!path.startsWith('~') || filesFrom?.startsWith(':')) return false
+  return !path.includes('/') || (relative && !path.includes('/./'))
+}
+
+/** What a daemon makes of each argument in front of the `.` (clientserver.c, since 3.4.4): as a shell would. */
+export const unescapeArgument = (text: string) => text.replace(/\\(.)/gs, '$1')
+
+/**
+ * The paths inside the module that one argument behind the `.` asks for. Old clients put several into one, each with the
+ * module's name in front (util1.c glob_expand_module()).
+ */
+export function requestedPaths(module: string, argument: string): string[] {
+  const paths = argument.split(` ${module}/`)
+  if (paths[0] === module) paths[0] = ''
+  else if (paths[0].startsWith(`${module}/`)) paths[0] = paths[0].slice(module.length + 1)
+  return paths
+}
+
+/** How many names one pattern may stand for. */
+const NAMES_MAX = 100_000
+
+/**
+ * The names that a requested path stands for: its wildcards are held against what `list` finds in a directory ('' is
+ * the root; null where there is none). What matches nothing stands for itself. Without a wildcard a backslash is an
+ * ordinary character (util1.c glob_expand()).
+ */
+export function expandPath(path: string, list: (directory: RawPath) => readonly string[] | null): RawPath[] {
+  if (!hasWildcard(path)) return [path as RawPath]
+  const absolute = path.startsWith('/')
+  let found = [absolute ? '/' : '']
+  for (const part of path.split('/').filter((one) => one !== '')) {
+    found = found.flatMap((directory) => matching(directory, part, list))
+    if (found.length > NAMES_MAX) return [path as RawPath]
+  }
+  return (found.length === 0 ? [path] : path.endsWith('/') ? found.map((one) => `${one}/`) : found) as RawPath[]
+}
+
+function matching(directory: string, part: string, list: (directory: RawPath) => readonly string[] | null): string[] {
+  const names = list(directory as RawPath)
+  if (names === null) return []
+  const below = (name: string) =>
+    directory === '' || directory === '/' ? `${directory}${name}` : `${directory}/${name}`
+  if (!hasWildcard(part)) return part === '.' || part === '..' || names.includes(part) ? [below(part)] : []
+  const matches = wildcard(part)
+  // As in a shell, a hidden name must be asked for by its dot.
+  return names
+    .filter((name) => (part.startsWith('.') || !name.startsWith('.')) && matches(name))
+    .map(below)
+    .sort()
+}

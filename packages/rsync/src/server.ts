@@ -1,0 +1,230 @@
+import { closeSync, openSync, readSync } from 'node:fs'
+import type { Channel } from './channel.js'
+import { acquireSums, createSums } from './digest.js'
+import type { Root } from './disk/root.js'
+import { TransferError } from './errors.js'
+import { decodeRule, FilterList, FilterScopes, listTravels, type Reading, receiveRules } from './filter.js'
+import { agreeAsServer } from './handshake.js'
+import { type RawPath, toBytes } from './raw-path.js'
+import { receive } from './receive/receive.js'
+import { argumentsOf, type Places } from './send/arguments.js'
+import { incompressible } from './send/incompressible.js'
+import { send } from './send/send.js'
+import { allowsIncRecurse } from './server-options.js'
+import type { ChmodRule, Invocation } from './settings.js'
+import { type Log, reasonOf, Transfer } from './transfer.js'
+import { CF, MSG, RERR } from './wire/constants.js'
+
+/** What a module of a daemon adds to what its client asks for. */
+export interface ServedModule {
+  name: string
+  readOnly: boolean
+  writeOnly: boolean
+  incomingChmod: readonly ChmodRule[]
+  outgoingChmod: readonly ChmodRule[]
+  mungeSymlinks: boolean
+  forbidden: (path: RawPath, directory: boolean) => boolean
+  /** `dont compress` */
+  dontCompress: string
+}
+
+export interface ServeOptions {
+  root: Root
+  /** Where the server stands: what relative paths are below. */
+  base: RawPath
+  places: Places
+  module: ServedModule | null
+  log: Log
+  /** The effective user is root. */
+  asRoot: boolean
+  umask: number
+  /** Rules of per-directory files and the like are read through this. */
+  reading: Reading
+}
+
+/** main.c start_server(): from the compatibility flags to the goodbye. Returns rsync's exit code; throws what ends it. */
+export async function serve(
+  channel: Channel,
+  invocation: Invocation,
+  protocol: number,
+  options: ServeOptions,
+): Promise<{ transfer: Transfer; code: number }> {
+  const { settings, sender, capabilities } = invocation
+  const { module, log } = options
+  const agreement = await agreeAsServer(
+    channel,
+    {
+      capabilities,
+      seed: settings.checksumSeed,
+      compress: settings.compress,
+      compressChoice: settings.compressChoice ?? undefined,
+      checksumChoice: settings.checksumChoice?.[0],
+      incRecurse: allowsIncRecurse(settings, false),
+    },
+    protocol,
+  )
+  const seedFirst = (agreement.compatFlags & CF.CHKSUM_SEED_FIX) !== 0
+  const sums = await acquireSums(agreement.checksum, agreement.seed, seedFirst)
+  sums.list = (
+    await createSums(
+      settings.checksumChoice?.[1] === undefined ? agreement.checksum : listSum(settings.checksumChoice[1]),
+      agreement.seed,
+      seedFirst,
+    )
+  ).file
+  const transfer = new Transfer(settings, agreement, channel, sums, log, {
+    role: sender ? 'sender' : 'Receiver',
+    server: true,
+    base: module === null ? process.cwd() : '',
+    module: module?.name ?? '',
+    root: options.asRoot && settings.superUser !== false,
+    umask: options.umask,
+  })
+  if (module?.readOnly && !sender) throw new TransferError('ERROR: module is read only', RERR.SYNTAX)
+  if (module?.writeOnly && sender) throw new TransferError('ERROR: module is write only', RERR.SYNTAX)
+  if (module?.readOnly && sender && settings.removeSourceFiles)
+    throw new TransferError('ERROR: --remove-source-files cannot be used with a read-only module', RERR.SYNTAX)
+  hear(transfer)
+  if (sender) await serveSending(transfer, invocation, options)
+  else await serveReceiving(transfer, invocation, options)
+  return { transfer, code: transfer.exitCode() }
+}
+
+function listSum(name: string): Parameters<typeof createSums>[0] {
+  return name as Parameters<typeof createSums>[0]
+}
+
+/** What the client's messages mean here. */
+function hear(transfer: Transfer): void {
+  const { channel } = transfer
+  channel.onMessage = (tag, payload) => {
+    if (tag === MSG.IO_ERROR && payload.length === 4) {
+      transfer.ioError |= payload.readInt32LE() & 7
+      return true
+    }
+    return false
+  }
+}
+
+async function receiveFilter(transfer: Transfer, reading: Reading, sender: boolean): Promise<FilterList> {
+  const { settings, channel } = transfer
+  const { deleteExcluded, pruneEmptyDirs } = settings
+  const travels = listTravels({ sender: !sender, delete: settings.deleteWhen !== null, deleteExcluded, pruneEmptyDirs })
+  if (!travels) return new FilterList()
+  const texts = await receiveRules(() =>
+    channel.receive('filter list', (c) => ({ rule: decodeRule(c) })).then(({ rule }) => rule),
+  )
+  const list = FilterList.fromWire(texts, reading)
+  return sender && settings.cvsExclude ? list.cvs(reading) : list
+}
+
+async function serveSending(transfer: Transfer, invocation: Invocation, options: ServeOptions): Promise<void> {
+  const { module, reading, places } = options
+  const filter = await receiveFilter(transfer, reading, true)
+  const scopes = (base: RawPath, entersTop: boolean) => new FilterScopes(filter.at(base, reading), entersTop)
+  const { settings } = transfer
+  const names =
+    settings.filesFrom === null
+      ? operandsOf(invocation)
+      : settings.filesFrom === '-'
+        ? namesFromWire(transfer.channel)
+        : namesFromFile(settings.filesFrom as RawPath, settings.from0)
+  const base =
+    settings.filesFrom === null
+      ? options.base
+      : places.enter(options.base, operandsOf(invocation)[0] ?? ('.' as RawPath))
+  const args = argumentsOf(transfer, names, base, places, scopes, settings.filesFrom !== null)
+  await send(transfer, args, {
+    chmod: module?.outgoingChmod ?? [],
+    forbidden: module?.forbidden ?? (() => false),
+    mungeSymlinks: module?.mungeSymlinks ?? settings.mungeLinks,
+    tellsStats: true,
+    incompressible: incompressible(settings.skipCompress, module?.dontCompress),
+    onDeleteStats: () => undefined,
+  })
+}
+
+const operandsOf = ({ operands }: Invocation): RawPath[] => (operands.length === 0 ? ['.' as RawPath] : operands)
+
+async function serveReceiving(transfer: Transfer, invocation: Invocation, options: ServeOptions): Promise<void> {
+  const { module, reading, root } = options
+  const { settings } = transfer
+  const filter = await receiveFilter(transfer, reading, false)
+  if (settings.filesFrom !== null && settings.filesFrom !== '-') forwardNames(transfer, settings.filesFrom as RawPath)
+  const destination = (invocation.operands[0] ?? '.') as RawPath
+  const scopes = new FilterScopes(filter.at(root.resolve(options.base, destination), reading), true)
+  await receive(transfer, {
+    root: { ...rooted(root, options.base) },
+    destination,
+    protection: scopes,
+    forbidden: module?.forbidden ?? (() => false),
+    expected: () => true,
+    incomingChmod: module?.incomingChmod ?? [],
+    mungeSymlinks: module?.mungeSymlinks ?? settings.mungeLinks,
+    receiveStats: undefined,
+    tellsDeletions: settings.stats,
+  })
+}
+
+/** A root seen from a directory in it. */
+function rooted(root: Root, base: RawPath): Root {
+  return {
+    resolve: (from, path) => root.resolve(from === '' ? base : from, path),
+    stat: (path) => root.stat(path),
+    open: (path) => root.open(path),
+    makeDirectory: (path, mode) => root.makeDirectory(path, mode),
+  }
+}
+
+const NAME_MAX = 4096
+const NAMES_MAX = 1 << 24
+
+/** --files-from of a client whose server sends: names, each ended by a NUL, and an empty one behind the last. */
+export async function* namesFromWire(channel: Channel): AsyncGenerator<RawPath> {
+  for (let count = 0; count < NAMES_MAX; count++) {
+    let name = ''
+    for (;;) {
+      const byte = await channel.receive('name of a file to send', (c) => ({ byte: c.u8() }))
+      if (byte.byte === 0) break
+      name += String.fromCharCode(byte.byte)
+      if (name.length > NAME_MAX) throw new TransferError('a name of --files-from is too long', RERR.PROTOCOL)
+    }
+    if (name === '') return
+    yield name as RawPath
+  }
+}
+
+/** --files-from=FILE: a name a line, or with --from0 between NULs; lines that begin with # or ; are comments. */
+export function* namesFromFile(file: RawPath, from0: boolean): Generator<RawPath> {
+  const fd = file === '-' ? 0 : openNames(file)
+  const buffer = Buffer.allocUnsafe(1 << 16)
+  let rest = ''
+  try {
+    for (;;) {
+      const length = readSync(fd, buffer, 0, buffer.length, null)
+      if (length === 0) break
+      const names = (rest + buffer.toString('latin1', 0, length)).split(from0 ? '\0' : /[\r\n\0]/)
+      rest = names.pop() ?? ''
+      for (const name of names) if (name !== '' && (from0 || !/^[#;]/.test(name))) yield name as RawPath
+    }
+    if (rest !== '' && (from0 || !/^[#;]/.test(rest))) yield rest as RawPath
+  } finally {
+    if (fd !== 0) closeSync(fd)
+  }
+}
+
+function openNames(file: RawPath): number {
+  try {
+    return openSync(toBytes(file), 'r')
+  } catch (error) {
+    throw new TransferError(`failed to open files-from file ${file}: ${reasonOf(error)}`, RERR.FILEIO)
+  }
+}
+
+/** io.c forward_filesfrom_data(): a file of the receiver's side names what the sender shall send. */
+export function forwardNames(transfer: Transfer, file: RawPath): void {
+  const { channel, settings } = transfer
+  for (const name of namesFromFile(file, settings.from0)) channel.out.latin1(`${name}\0`)
+  channel.out.u8(0)
+  void channel.flush()
+}
