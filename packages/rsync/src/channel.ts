@@ -62,7 +62,7 @@ export class Channel {
   constructor(
     readonly socket: Socket,
     public timeoutMs: number,
-    readonly pace: ((bytes: number) => Promise<void>) | undefined,
+    public pace: ((bytes: number) => Promise<void>) | undefined,
   ) {
     socket.setNoDelay(true)
     socket.on('data', (chunk) => this.#onData(chunk))
@@ -85,6 +85,11 @@ export class Channel {
   }
   get bytesWritten(): number {
     return this.socket.bytesWritten
+  }
+
+  /** Bytes that somebody else has read of this connection. */
+  feed(bytes: Buffer): void {
+    this.#onData(bytes)
   }
 
   /** From here on both directions carry frames. Bytes that have already come are frames too. */

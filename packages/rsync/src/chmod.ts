@@ -52,10 +52,13 @@ function change(bits: number, mode: number, umask: number, who: string[], operat
   const special = (right.includes('s') ? top || 0o4000 : 0) | (right.includes('t') ? 0o1000 : 0)
   if (operator === '+') return bits | masked | special
   if (operator === '-') return bits & ~(masked | special)
-  // `=` leaves setuid and setgid alone unless the right side speaks of such bits, or copies.
-  const cleared = copied ? (who.length === 0 ? 0o6000 : top) : special ? top : 0
+  // `=` leaves the bits in front alone unless the right side speaks of such, or copies.
+  const cleared = copied ? inFrontOf(where) : special ? top : 0
   return (bits & ~((where * 7) | cleared)) | masked | special
 }
+
+/** setuid, setgid and sticky go with user, group and others. */
+const inFrontOf = (where: number) => ((where >> 6) & 1) * 0o4000 + ((where >> 3) & 1) * 0o2000 + (where & 1) * 0o1000
 
 function rightBits(right: string, mode: number): number {
   const keepsX = (mode & S_IFMT) === S_IFDIR || (mode & 0o111) !== 0

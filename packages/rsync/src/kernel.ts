@@ -352,6 +352,15 @@ export function syncFile(fd: number): void {
 
 const direntBuffer = Buffer.allocUnsafeSlow(1 << 16)
 
+const sysChroot = libc.func('int chroot(void *path)')
+const sysChdir = libc.func('int chdir(void *path)')
+
+/** chroot(2), and into it. */
+export function changeRoot(path: string): void {
+  if (sysChroot(cString(path)) !== 0) fail('chroot')
+  if (sysChdir(cString('/')) !== 0) fail('chdir')
+}
+
 /** The names in an open directory, latin1, without `.` and `..`, as getdents64(2) gives them: also where /proc is not. */
 export function readDirectory(fd: number): string[] {
   const names: string[] = []

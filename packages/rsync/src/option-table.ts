@@ -315,7 +315,7 @@ export const OPTIONS: readonly Option[] = [
   unsupported('qsort'),
   unsupported('copy-as'),
   ...text('address', null, tellAs('address')),
-  ...number('port', null, tellAs('port')),
+  ...number('port', null, ({ call }, port) => Object.assign(call, { port: port || null })),
   ...text('sockopts', null, tellAs('sockopts')),
   ...text('password-file', null, tellAs('passwordFile')),
   unsupported('early-input'),

@@ -107,55 +107,75 @@ function unsupportedHere(option: Option, { server }: Draft['call']): void {
   throw new UsageError(`rsync: ${server ? 'The server' : 'This rsync'} does not support ${describe(option)}`)
 }
 
+const scan = (argv: readonly string[], draft: Draft, reader: Reader) => new Scan(argv, draft, reader).run()
+
 /** popt's reading of a line: options anywhere, letters in clusters, values behind `=` or in the next word. */
-function scan(argv: readonly string[], draft: Draft, { find, refuse, endsAtDot }: Reader): string[] {
-  const operands: string[] = []
-  let at = 0
-  const wrong = (problem: string) =>
-    new UsageError(`rsync: ${draft.call.server ? 'on remote machine: ' : ''}${argv[at] ?? argv[at - 1]}: ${problem}`)
-  const next = () => {
-    if (at + 1 >= argv.length) throw wrong('missing argument')
-    return argv[++at]
+class Scan {
+  #at = 0
+  readonly #operands: string[] = []
+
+  constructor(
+    readonly argv: readonly string[],
+    readonly draft: Draft,
+    readonly reader: Reader,
+  ) {}
+
+  run(): string[] {
+    for (; this.#at < this.argv.length && this.draft.call.help === null; this.#at++) {
+      const word = this.argv[this.#at]
+      if (word === '--' || (word === '.' && this.reader.endsAtDot()))
+        return [...this.#operands, ...this.argv.slice(this.#at + 1)]
+      if (word === '-' || !word.startsWith('-')) this.#operands.push(word)
+      else if (word.startsWith('--')) this.#long(word)
+      else this.#cluster(word)
+    }
+    return this.#operands
   }
-  const apply = (option: Option | null, value: string | null) => {
-    if (option === null) throw wrong('unknown option')
-    refuse(option, draft.call)
-    if (option.takes === 'nothing') option.set(draft)
-    if (option.takes === 'text') option.set(draft, value ?? next())
-    if (option.takes === 'number') option.set(draft, parseNumber(value ?? next(), wrong))
+
+  #long(word: string): void {
+    const [, name, value] = /^--([^=]*)(?:=(.*))?$/s.exec(word)!
+    const option = this.reader.find(name, null)
+    if (value !== undefined && option?.takes === 'nothing') throw this.#wrong('option does not take an argument')
+    this.#apply(option, value ?? null)
   }
-  for (; at < argv.length && draft.call.help === null; at++) {
-    const word = argv[at]
-    if (word === '--') return [...operands, ...argv.slice(at + 1)]
-    if (word === '-' || !word.startsWith('-')) {
-      if (word === '.' && endsAtDot()) return [...operands, ...argv.slice(at + 1)]
-      operands.push(word)
-    } else if (word.startsWith('--')) {
-      const [, name, value] = /^--([^=]*)(?:=(.*))?$/s.exec(word)!
-      const option = find(name, null)
-      if (value !== undefined && option?.takes === 'nothing') throw wrong('option does not take an argument')
-      apply(option, value ?? null)
-    } else {
-      for (let i = 1; i < word.length; i++) {
-        const option = find(null, word[i])
-        const rest = word.slice(i + 1).replace(/^=/, '')
-        const valued = option?.takes === 'text' || option?.takes === 'number'
-        apply(option, valued && i + 1 < word.length ? rest : null)
-        if (valued) break
-      }
+
+  #cluster(word: string): void {
+    for (let i = 1; i < word.length; i++) {
+      const option = this.reader.find(null, word[i])
+      const valued = option?.takes === 'text' || option?.takes === 'number'
+      const value = valued && i + 1 < word.length ? word.slice(i + 1).replace(/^=/, '') : null
+      this.#apply(option, value)
+      if (valued) return
     }
   }
-  return operands
-}
 
-/** strtol() with any base, as popt does it: 0x10 and 010 are numbers too. */
-function parseNumber(text: string, wrong: (problem: string) => UsageError): number {
-  const parts = /^\s*([+-]?)(0x[\da-f]+|0[0-7]*|[1-9]\d*|)$/i.exec(text)
-  if (!parts) throw wrong('invalid numeric value')
-  const [, sign, digits] = parts
-  const value = /^0[0-7]/.test(digits) ? Number.parseInt(digits, 8) : Number(digits)
-  if (value > INT_MAX) throw wrong('number too large or too small')
-  return sign === '-' ? -value : value
+  #apply(option: Option | null, value: string | null): void {
+    if (option === null) throw this.#wrong('unknown option')
+    this.reader.refuse(option, this.draft.call)
+    if (option.takes === 'nothing') option.set(this.draft)
+    if (option.takes === 'text') option.set(this.draft, value ?? this.#next())
+    if (option.takes === 'number') option.set(this.draft, this.#number(value ?? this.#next()))
+  }
+
+  #next(): string {
+    if (this.#at + 1 === this.argv.length) throw this.#wrong('missing argument')
+    return this.argv[++this.#at]
+  }
+
+  /** strtol() with any base: 0x10 and 010 are numbers too. */
+  #number(text: string): number {
+    const parts = /^\s*([+-]?)(0x[\da-f]+|0[0-7]*|[1-9]\d*|)$/i.exec(text)
+    if (!parts) throw this.#wrong('invalid numeric value')
+    const [, sign, digits] = parts
+    const value = /^0[0-7]/.test(digits) ? Number.parseInt(digits, 8) : Number(digits)
+    if (value > INT_MAX) throw this.#wrong('number too large or too small')
+    return sign === '-' ? -value : value
+  }
+
+  #wrong(problem: string): UsageError {
+    const where = this.draft.call.server ? 'on remote machine: ' : ''
+    return new UsageError(`rsync: ${where}${this.argv[this.#at]}: ${problem}`)
+  }
 }
 
 function decideQuoting({ settings, call, oldArgs, secludedArgs }: Draft, env: NodeJS.ProcessEnv): void {
@@ -212,15 +232,16 @@ function decideChecksum(settings: Draft['settings']): void {
     return
   }
   const comma = given.indexOf(',')
-  const transfer = checksumName(comma > 0 ? given.slice(0, comma) : given)
+  // A wrong first name is complained of with the second one behind it.
+  const transfer = checksumName(comma > 0 ? given.slice(0, comma) : given, given)
   settings.checksumChoice = [transfer, comma > 0 ? checksumName(given.slice(comma + 1)) : transfer]
   if (transfer === 'none') settings.wholeFile = true
 }
 
-function checksumName(given: string): string {
+function checksumName(given: string, shown = given): string {
   const name = given.toLowerCase().replace(/^xxhash$/, 'xxh64')
   if ([...CHECKSUMS, 'none', 'auto'].includes(name)) return name
-  throw new UsageError(`unknown checksum name: ${given}`, RERR.UNSUPPORTED)
+  throw new UsageError(`unknown checksum name: ${shown}`, RERR.UNSUPPORTED)
 }
 
 function decideCompression({ settings, compress, compressWord }: Draft): void {

@@ -1,5 +1,5 @@
+import { compileWildcard, matchesWildcard } from './filter/wildmatch.js'
 import { OPTIONS, type Option } from './option-table.js'
-import { hasWildcard, wildcard } from './wildcard.js'
 
 /** What no pattern with a wildcard refuses: a session needs them, or they harm nobody (options.c set_refuse_options()). */
 const ONLY_BY_NAME = new Set(
@@ -53,11 +53,12 @@ export function describe({ name, short }: Option): string {
 /** Null when the pattern names nothing at all. */
 function matching(pattern: string): Option[] | null {
   const wide = pattern === 'a' || pattern === 'archive' ? PARTS_OF_ARCHIVE : pattern
-  const matches = wildcard(wide)
+  const wildcard = compileWildcard(wide)
+  const matches = (name: string) => wildcard !== null && matchesWildcard(wildcard, name, false)
   const found = OPTIONS.filter(
     ({ name, short }) => (name !== null && matches(name)) || (short !== null && matches(short)),
   )
   if (found.length === 0) return null
-  if (!hasWildcard(wide)) return found.slice(0, 1)
+  if (!/[*?[]/.test(wide)) return found.slice(0, 1)
   return found.filter(({ name }) => name === null || !ONLY_BY_NAME.has(name))
 }

@@ -1,6 +1,6 @@
+import { compileWildcard, matchesWildcard } from './filter/wildmatch.js'
 import type { RawPath } from './raw-path.js'
 import type { Settings } from './settings.js'
-import { hasWildcard, wildcard } from './wildcard.js'
 
 type Quoting = Pick<Settings, 'oldArgs' | 'secludedArgs'>
 
@@ -55,7 +55,9 @@ export function requestedPaths(module: string, argument: string): string[] {
   return paths
 }
 
-/** How many names one pattern may stand for. */
+const hasWildcard = (text: string) => /[*?[]/.test(text)
+
+/** How many names one pattern may stand for; one that wants more stands for itself. */
 const NAMES_MAX = 100_000
 
 /**
@@ -64,14 +66,19 @@ const NAMES_MAX = 100_000
  * ordinary character (util1.c glob_expand()).
  */
 export function expandPath(path: string, list: (directory: RawPath) => readonly string[] | null): RawPath[] {
-  if (!hasWildcard(path)) return [path as RawPath]
-  const absolute = path.startsWith('/')
-  let found = [absolute ? '/' : '']
+  const literal = [path as RawPath]
+  if (!hasWildcard(path)) return literal
+  let found = [path.startsWith('/') ? '/' : '']
   for (const part of path.split('/').filter((one) => one !== '')) {
-    found = found.flatMap((directory) => matching(directory, part, list))
-    if (found.length > NAMES_MAX) return [path as RawPath]
+    const next: string[] = []
+    for (const directory of found) {
+      for (const name of matching(directory, part, list)) next.push(name)
+      if (next.length > NAMES_MAX) return literal
+    }
+    found = next
   }
-  return (found.length === 0 ? [path] : path.endsWith('/') ? found.map((one) => `${one}/`) : found) as RawPath[]
+  if (found.length === 0) return literal
+  return found.map((one) => (path.endsWith('/') ? `${one}/` : one) as RawPath)
 }
 
 function matching(directory: string, part: string, list: (directory: RawPath) => readonly string[] | null): string[] {
@@ -80,7 +87,8 @@ function matching(directory: string, part: string, list: (directory: RawPath) =>
   const below = (name: string) =>
     directory === '' || directory === '/' ? `${directory}${name}` : `${directory}/${name}`
   if (!hasWildcard(part)) return part === '.' || part === '..' || names.includes(part) ? [below(part)] : []
-  const matches = wildcard(part)
+  const wildcard = compileWildcard(part)
+  const matches = (name: string) => wildcard !== null && matchesWildcard(wildcard, name, false)
   // As in a shell, a hidden name must be asked for by its dot.
   return names
     .filter((name) => (part.startsWith('.') || !name.startsWith('.')) && matches(name))

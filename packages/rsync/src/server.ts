@@ -40,6 +40,8 @@ export interface ServeOptions {
   umask: number
   /** Rules of per-directory files and the like are read through this. */
   reading: Reading
+  /** Messages can be sent now. */
+  onMultiplexed?: () => void
 }
 
 /** main.c start_server(): from the compatibility flags to the goodbye. Returns rsync's exit code; throws what ends it. */
@@ -63,6 +65,7 @@ export async function serve(
     },
     protocol,
   )
+  options.onMultiplexed?.()
   const seedFirst = (agreement.compatFlags & CF.CHKSUM_SEED_FIX) !== 0
   const sums = await acquireSums(agreement.checksum, agreement.seed, seedFirst)
   sums.list = (

@@ -1,4 +1,533 @@
+import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { existsSync, fstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:net'
+import { availableParallelism } from 'node:os'
+import { fileURLToPath } from 'node:url'
 import type { Output } from '../client-log.js'
-export async function daemonCommand(_args: readonly string[], _output: Output): Promise<number> {
-  return 1
+import { userIds } from '../kernel.js'
+import { parseInvocation, UsageError } from '../options.js'
+import type { Invocation } from '../settings.js'
+import { helpText, versionText } from '../usage.js'
+import { RSYNC_VERSION } from '../version.js'
+import { DEFAULT_PORT, RERR } from '../wire/constants.js'
+import {
+  type DaemonConfig,
+  DaemonConfigError,
+  entrance,
+  expandModule,
+  loadDaemonConfig,
+  type ModuleConfig,
+  needsReverseLookup,
+  noticeLines,
+  wantsChroot,
+} from './config.js'
+import { type Claim, claimConnection } from './connections.js'
+import { resolveIdentity, UnknownIdentity } from './identity.js'
+import { DaemonLog, LOG, REPLY } from './log.js'
+import type { FrontConfig, FromFront, FromWorker, ToFront, ToWorker, WorkerConfig } from './messages.js'
+import { authenticate } from './secrets.js'
+
+const DEFAULT_CONFIG = '/etc/rsyncd.conf'
+const DEFAULT_TLS_PORT = 874
+/** How many connections the kernel keeps for us while we are busy; rsync's own 5 make a burst wait for seconds. */
+const BACKLOG = 511
+const RESTART_MS = 1000
+const SD_LISTEN_FDS_START = 3
+
+type Handle = { close(): void; fd?: number }
+
+/** `rsync --daemon`. Resolves to the exit code when it has ended. */
+export async function daemonCommand(args: readonly string[], output: Output): Promise<number> {
+  let invocation: Invocation
+  let config: DaemonConfig
+  const file = () => invocation.config ?? DEFAULT_CONFIG
+  try {
+    invocation = parseInvocation(args, process.env)
+    if (invocation.help !== null) {
+      output.out(helpText(invocation.help))
+      return 0
+    }
+    if (invocation.version) {
+      output.out(versionText())
+      return 0
+    }
+    config = loadDaemonConfig(file())
+  } catch (error) {
+    if (error instanceof UsageError) {
+      output.err(`${error.message}\n`)
+      return error.exitCode
+    }
+    if (!(error instanceof DaemonConfigError)) throw error
+    output.err(`rsync: ${error.message}\n`)
+    return RERR.SYNTAX
+  }
+  if (invocation.detach && process.env.SYNCLINE_DETACHED !== '1' && !activated()) return detach(output)
+  const monitor = new Monitor(invocation, config, () => loadDaemonConfig(file()))
+  return monitor.run(output)
 }
+
+const activated = () =>
+  (process.env.LISTEN_PID === String(process.pid) && Number(process.env.LISTEN_FDS) > 0) || fstatSync(0).isSocket()
+
+/** Starts itself once more, in a session of its own, and ends when that one listens, or has said why it cannot. */
+function detach(output: Output): Promise<number> {
+  const child = spawn(process.execPath, process.argv.slice(1), {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    env: { ...process.env, SYNCLINE_DETACHED: '1' },
+  })
+  return new Promise((resolve) => {
+    child.stderr?.on('data', (chunk: Buffer) => output.err(chunk.toString('latin1')))
+    child.once('message', () => {
+      child.disconnect()
+      child.stderr?.destroy()
+      child.unref()
+      resolve(0)
+    })
+    child.once('exit', (code) => resolve(code ?? 1))
+  })
+}
+
+interface Connection {
+  module: ModuleConfig
+  host: string
+  address: string
+  claim: Claim | null
+  user: string
+  readOnly: boolean
+  worker: Worker | null
+}
+
+/** A process that serves a module; `ready` says why it cannot. */
+interface Worker {
+  key: string
+  process: ChildProcess
+  jobs: Set<number>
+  ready: Promise<{ reply: string; log: string } | null>
+  retired: boolean
+}
+
+/** The one privileged process of a daemon: it opens what must be opened, decides, and starts the others. */
+class Monitor {
+  readonly #log = new DaemonLog()
+  readonly #connections = new Map<number, Connection>()
+  readonly #workers = new Set<Worker>()
+  readonly #asRoot = process.geteuid?.() === 0
+  #front: ChildProcess | undefined
+  #stopping = false
+  #finish: (code: number) => void = () => undefined
+
+  constructor(
+    readonly invocation: Invocation,
+    public config: DaemonConfig,
+    readonly load: () => DaemonConfig,
+  ) {}
+
+  async run(output: Output): Promise<number> {
+    try {
+      this.#openLog()
+      this.#writePidFile()
+    } catch (error) {
+      output.err(`rsync: ${(error as Error).message}\n`)
+      return RERR.FILEIO
+    }
+    for (const notice of this.config.notices) for (const line of noticeLines(notice)) this.#log.write(line)
+    const ended = new Promise<number>((resolve) => {
+      this.#finish = resolve
+    })
+    try {
+      await this.#startFront(await this.#listeners())
+    } catch (error) {
+      output.err(`rsync: [Receiver] ${bindProblem(error as NodeJS.ErrnoException)}\n`)
+      this.#removePidFile()
+      return RERR.SOCKETIO
+    }
+    process.on('SIGTERM', () => this.#stop())
+    process.on('SIGINT', () => this.#stop())
+    process.on('SIGHUP', () => this.#reload())
+    process.send?.('listening')
+    const code = await ended
+    this.#removePidFile()
+    return code
+  }
+
+  #openLog(): void {
+    const file = this.invocation.settings.logFile ?? this.config.defaults.logFile
+    this.#log.open(file as never)
+  }
+
+  #writePidFile(): void {
+    const { pidFile } = this.config.globals
+    if (pidFile === '') return
+    if (existsSync(pidFile) && isRunning(pidFile))
+      throw new Error(`failed to create pid file ${pidFile}: File exists (17); a daemon is running with it`)
+    writeFileSync(Buffer.from(pidFile, 'latin1'), `${process.pid}\n`)
+  }
+
+  #removePidFile(): void {
+    if (this.config.globals.pidFile !== '') rmSync(Buffer.from(this.config.globals.pidFile, 'latin1'), { force: true })
+  }
+
+  // Listening
+
+  /** What to listen on, opened; ports below 1024 need our rights. */
+  async #listeners(): Promise<{ server: Server; tls: boolean }[]> {
+    const { globals } = this.config
+    const given = Number(process.env.LISTEN_FDS)
+    if (process.env.LISTEN_PID === String(process.pid) && given > 0)
+      return Promise.all(
+        Array.from({ length: given }, async (_, i) => ({
+          server: await listening({ fd: SD_LISTEN_FDS_START + i }),
+          tls: false,
+        })),
+      )
+    if (fstatSync(0).isSocket()) return []
+    const port = this.invocation.port ?? (globals.port || DEFAULT_PORT)
+    const address = this.invocation.address ?? (globals.address === '' ? undefined : globals.address)
+    const host = address === undefined ? {} : { host: address }
+    const found = [{ server: await listening({ port, ...host, backlog: BACKLOG }), tls: false }]
+    this.#log.write(LOG.started(RSYNC_VERSION, port))
+    if (globals.sslCertificate !== '' && globals.sslKey !== '') {
+      const tlsPort = globals.sslPort || DEFAULT_TLS_PORT
+      found.push({ server: await listening({ port: tlsPort, ...host, backlog: BACKLOG }), tls: true })
+    }
+    return found
+  }
+
+  async #startFront(listeners: { server: Server; tls: boolean }[]): Promise<void> {
+    const front = fork(fileURLToPath(new URL('./front.js', import.meta.url)), [], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    this.#front = front
+    front.on('message', (message: FromFront, handle: unknown) => void this.#hear(message, handle as Handle))
+    front.once('exit', () => this.#frontEnded())
+    this.#tellFront({ kind: 'config', config: this.#frontConfig() })
+    await new Promise<void>((resolve) => front.once('message', () => resolve()))
+    for (const { server, tls } of listeners) {
+      const handle = (server as unknown as { _handle: Handle })._handle
+      await new Promise<void>((resolve) => front.send({ kind: 'listen', tls } satisfies ToFront, handle as never, () => resolve()))
+      server.close() // the front's copy goes on
+    }
+    if (listeners.length === 0) {
+      // inetd, or a systemd socket with Accept=yes: standard input is the one connection.
+      const { Socket } = await import('node:net')
+      const socket = new Socket({ fd: 0, readable: true, writable: true, pauseOnCreate: true } as never)
+      front.send({ kind: 'connection' } satisfies ToFront, (socket as unknown as { _handle: Handle })._handle as never)
+      this.#stopping = true
+    }
+  }
+
+  /** A front that crashed is replaced; what was logging in is lost, what has a worker goes on. */
+  #frontEnded(): void {
+    this.#front = undefined
+    if (this.#stopping) return this.#endIfIdle()
+    this.#log.write('the process that accepts connections has ended; starting another')
+    setTimeout(() => {
+      this.#listeners()
+        .then((listeners) => this.#startFront(listeners))
+        .catch((error: Error) => {
+          this.#log.write(`cannot listen again: ${error.message}`)
+          this.#finish(RERR.SOCKETIO)
+        })
+    }, RESTART_MS)
+  }
+
+  #tellFront(message: ToFront): void {
+    if (this.#front?.connected) this.#front.send(message)
+  }
+
+  #frontConfig(): FrontConfig {
+    const { globals, modules, defaults } = this.config
+    const nobody = this.#asRoot ? frontIdentity(globals.daemonUid) : null
+    return {
+      uid: nobody?.uid ?? null,
+      gid: nobody?.gid ?? null,
+      modules: [...modules.values()].map((module) => ({
+        ...pick(module),
+        authenticates: module.authUsers !== '',
+      })),
+      reverseLookup: needsReverseLookup(this.config),
+      globalLookup: defaults.reverseLookup,
+      motd: readMotd(globals.motdFile),
+      tls:
+        globals.sslCertificate === '' || globals.sslKey === ''
+          ? null
+          : {
+              certificate: readFileSync(Buffer.from(globals.sslCertificate, 'latin1'), 'utf8'),
+              key: readFileSync(Buffer.from(globals.sslKey, 'latin1'), 'utf8'),
+            },
+    }
+  }
+
+  // What the front asks
+
+  async #hear(message: FromFront, handle: Handle): Promise<void> {
+    switch (message.kind) {
+      case 'ready':
+        return
+      case 'log':
+        return this.#log.write(message.line, message.id)
+      case 'claim':
+        return this.#tellFront({ kind: 'answer', id: message.id, reply: this.#claim(message) })
+      case 'login':
+        return this.#tellFront({ kind: 'answer', id: message.id, reply: await this.#login(message) })
+      case 'enter':
+        return this.#enter(message, handle)
+      case 'gone':
+        return this.#release(message.id)
+      case 'idle':
+        return this.#endIfIdle()
+    }
+  }
+
+  /** Null lets it on; else what the client is told. */
+  #claim({ id, module: name, host, address }: FromFront & { kind: 'claim' }): string | null {
+    const found = this.config.modules.get(name)
+    if (found === undefined) return REPLY.unknownModule(name)
+    const module = expandModule(found, { RSYNC_MODULE_NAME: name, RSYNC_HOST_NAME: host, RSYNC_HOST_ADDR: address })
+    let claim: Claim | null
+    try {
+      claim = claimConnection(module.lockFile, module.maxConnections)
+    } catch (error) {
+      this.#log.write(LOG.failed(`failed to open lock file ${module.lockFile}`, error as Error), id)
+      return REPLY.lockFile
+    }
+    if (claim === null) {
+      this.#log.write(LOG.maxConnections(module.maxConnections), id)
+      return REPLY.maxConnections(module.maxConnections)
+    }
+    this.#connections.set(id, { module, host, address, claim, user: '', readOnly: module.readOnly, worker: null })
+    return null
+  }
+
+  async #login({ id, auth, host }: FromFront & { kind: 'login' }): Promise<string | null> {
+    const connection = this.#connections.get(id)
+    if (connection === undefined) return REPLY.protocolError
+    connection.host = host
+    const { module, address } = connection
+    if (module.authUsers !== '') {
+      if (auth === null) return REPLY.authFailed(module.name)
+      const result = await authenticate(auth, module)
+      if (!result.ok) {
+        for (const line of result.log) this.#log.write(line, id)
+        this.#log.write(LOG.authFailed(module.name, host, address, auth.user, result.cause), id)
+        return REPLY.authFailed(module.name)
+      }
+      connection.user = result.user
+      connection.readOnly = result.readOnly ?? module.readOnly
+      const found = this.config.modules.get(module.name) as ModuleConfig
+      connection.module = expandModule(found, {
+        RSYNC_MODULE_NAME: module.name,
+        RSYNC_HOST_NAME: host,
+        RSYNC_HOST_ADDR: address,
+        RSYNC_USER_NAME: result.user,
+      })
+    }
+    return this.#assign(id, connection)
+  }
+
+  /** Finds, or starts, a worker for the module. */
+  async #assign(id: number, connection: Connection): Promise<string | null> {
+    const { module } = connection
+    let config: WorkerConfig
+    try {
+      config = this.#workerConfig(module)
+    } catch (error) {
+      if (!(error instanceof UnknownIdentity)) throw error
+      this.#log.write(error.message, id)
+      return REPLY.unknownIdentity(error.kind, error.value)
+    }
+    if (module.path === '') {
+      this.#log.write(LOG.noPath(module.name), id)
+      return REPLY.noPath
+    }
+    const worker = this.#workerFor(config)
+    worker.jobs.add(id)
+    connection.worker = worker
+    const refused = await worker.ready
+    if (refused === null) return null
+    worker.jobs.delete(id)
+    connection.worker = null
+    this.#log.write(refused.log, id)
+    return refused.reply
+  }
+
+  #workerConfig(module: ModuleConfig): WorkerConfig {
+    const chroot = wantsChroot(module) ?? this.#asRoot
+    const identity = resolveIdentity(module, this.#asRoot)
+    const { root, inside, mungeSymlinks, numericIds } = entrance(module, chroot)
+    return { module, chroot, root, inside, mungeSymlinks, numericIds, ...identity }
+  }
+
+  /** The least busy one; another is started while all are busy and the machine has cores for more. */
+  #workerFor(config: WorkerConfig): Worker {
+    const key = JSON.stringify(config)
+    const fitting = [...this.#workers].filter((worker) => worker.key === key && !worker.retired)
+    const best = fitting.sort((a, b) => a.jobs.size - b.jobs.size).at(0)
+    if (best !== undefined && (best.jobs.size === 0 || fitting.length >= availableParallelism())) return best
+    return this.#startWorker(key, config)
+  }
+
+  #startWorker(key: string, config: WorkerConfig): Worker {
+    const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    let settle: (refused: { reply: string; log: string } | null) => void = () => undefined
+    const ready = new Promise<{ reply: string; log: string } | null>((resolve) => {
+      settle = resolve
+    })
+    const worker: Worker = { key, process: child, jobs: new Set(), ready, retired: false }
+    this.#workers.add(worker)
+    child.on('message', (message: FromWorker) => {
+      if (message.kind === 'started') settle(null)
+      else if (message.kind === 'refused') {
+        settle(message)
+        this.#retire(worker)
+      } else if (message.kind === 'log') this.#log.write(message.line, message.id)
+      else this.#release(message.id)
+    })
+    child.once('exit', (code, signal) => {
+      settle({ reply: '@ERROR: the module cannot be served', log: `a worker ended with ${signal ?? code}` })
+      this.#workers.delete(worker)
+      for (const id of worker.jobs) this.#release(id)
+      this.#endIfIdle()
+    })
+    child.send({ kind: 'start', config } satisfies ToWorker)
+    return worker
+  }
+
+  #retire(worker: Worker): void {
+    worker.retired = true
+    if (worker.process.connected) worker.process.send({ kind: 'stop' } satisfies ToWorker)
+  }
+
+  /** Gives the connection to its worker. */
+  #enter({ id, early, protocol }: FromFront & { kind: 'enter' }, handle: Handle | undefined): void {
+    const connection = this.#connections.get(id)
+    if (handle === undefined) return this.#release(id)
+    if (connection?.worker?.process.connected !== true) {
+      handle.close()
+      return this.#release(id)
+    }
+    const { user, host, address, readOnly, worker } = connection
+    const job = { id, early, protocol, user, host, address, readOnly }
+    worker.process.send({ kind: 'job', job } satisfies ToWorker, handle as never, undefined, () => handle.close())
+  }
+
+  #release(id: number): void {
+    const connection = this.#connections.get(id)
+    if (connection === undefined) return
+    this.#connections.delete(id)
+    connection.claim?.release()
+    connection.worker?.jobs.delete(id)
+    this.#endIfIdle()
+  }
+
+  // Signals
+
+  /** SIGHUP: what is going on goes on as it was; what comes next finds the new configuration. */
+  #reload(): void {
+    let next: DaemonConfig
+    try {
+      next = this.load()
+    } catch (error) {
+      this.#log.write(`the configuration was not reloaded: ${(error as Error).message}`)
+      return
+    }
+    this.config = next
+    try {
+      this.#openLog()
+      this.#log.reopen()
+    } catch (error) {
+      this.#log.write(`the log file was not reopened: ${(error as Error).message}`)
+    }
+    for (const notice of next.notices) for (const line of noticeLines(notice)) this.#log.write(line)
+    for (const worker of this.#workers) this.#retire(worker)
+    this.#tellFront({ kind: 'config', config: this.#frontConfig() })
+  }
+
+  /** The first time nobody new gets in, and who is in may finish; the second time ends it at once. */
+  #stop(): void {
+    if (this.#stopping) {
+      for (const worker of this.#workers) worker.process.kill('SIGKILL')
+      this.#front?.kill('SIGKILL')
+      this.#finish(0)
+      return
+    }
+    this.#stopping = true
+    this.#tellFront({ kind: 'stop' })
+    this.#endIfIdle()
+  }
+
+  #endIfIdle(): void {
+    if (!this.#stopping || this.#connections.size > 0) return
+    this.#front?.kill('SIGKILL')
+    for (const worker of this.#workers) this.#retire(worker)
+    if (this.#workers.size === 0) this.#finish(0)
+  }
+}
+
+const FRONT_FIELDS = [
+  'name',
+  'comment',
+  'path',
+  'list',
+  'hostsAllow',
+  'hostsDeny',
+  'reverseLookup',
+  'forwardLookup',
+  'authDigest',
+  'maxConnections',
+] as const
+
+const pick = (module: ModuleConfig) =>
+  Object.fromEntries(FRONT_FIELDS.map((field) => [field, module[field]])) as Pick<
+    ModuleConfig,
+    (typeof FRONT_FIELDS)[number]
+  >
+
+/** Whom the front becomes; a machine without `nobody` has the number. */
+function frontIdentity(name: string): { uid: number; gid: number } {
+  return userIds(name === '' ? 'nobody' : name) ?? { uid: 65534, gid: 65534 }
+}
+
+const MOTD_MAX = 1 << 16
+
+function readMotd(file: string): string {
+  if (file === '') return ''
+  try {
+    const text = readFileSync(Buffer.from(file, 'latin1'), 'latin1').slice(0, MOTD_MAX)
+    return `${text.replace(/\n?$/, '\n')}\n`
+  } catch {
+    return ''
+  }
+}
+
+function isRunning(pidFile: string): boolean {
+  const pid = Number(readFileSync(Buffer.from(pidFile, 'latin1'), 'latin1').trim())
+  if (!Number.isInteger(pid) || pid <= 0 || pid === process.pid) return false
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+function listening(options: { port?: number; host?: string; backlog?: number; fd?: number }): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(options, () => resolve(server))
+  })
+}
+
+function bindProblem(error: NodeJS.ErrnoException): string {
+  const reasons: Record<string, string> = {
+    EADDRINUSE: 'Address already in use (98)',
+    EACCES: 'Permission denied (13)',
+    EADDRNOTAVAIL: 'Cannot assign requested address (99)',
+  }
+  return `bind() failed: ${reasons[error.code ?? ''] ?? error.message}`
+}
+

@@ -39,11 +39,16 @@ const idle: Exports[] = []
 const IDLE_MAX = 4
 const IDLE_BYTES_MAX = 4 << 20
 
+/** Reads the module now: in a chroot it could not be found later. */
+export function loadSearch(): void {
+  compiled ??= new WebAssembly.Module(readFileSync(new URL('./search.wasm', import.meta.url)))
+}
+
 function acquire(): Exports {
   const again = idle.pop()
   if (again !== undefined) return again
-  compiled ??= new WebAssembly.Module(readFileSync(new URL('./search.wasm', import.meta.url)))
-  return new WebAssembly.Instance(compiled, { env: { abort: () => undefined } }).exports as Exports
+  loadSearch()
+  return new WebAssembly.Instance(compiled as WasmModule, { env: { abort: () => undefined } }).exports as Exports
 }
 
 /** checksum.c get_checksum1() of each block of `bytes`; the last may be shorter. */

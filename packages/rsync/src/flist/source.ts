@@ -6,6 +6,7 @@ import {
   openDirectory,
   openFollowing,
   type Place,
+  readAt,
   readDirectory,
   readLink,
   type Stat,
@@ -15,7 +16,7 @@ import {
   unlink,
 } from '../kernel.js'
 import { join, parent, type RawPath } from '../raw-path.js'
-import { entryOf, type FileEntry, isDirectory, isSymlink } from './entry.js'
+import { entryOf, type FileEntry, isDirectory, isRegular, isSymlink } from './entry.js'
 
 const O_PATH = 0o10000000
 
@@ -152,6 +153,27 @@ export class SourceTree {
         : openBeneath(this.#root, path, flags, true)
     } catch (error) {
       throw fileError(path, error)
+    }
+  }
+
+  /** The content of a file of at most `max` bytes; null where there is none, or it is no such file. */
+  readSmall(path: RawPath, max: number): Buffer | null {
+    this.enter()
+    try {
+      const fd = this.open(path)
+      try {
+        const { mode, size } = statAt(fd, '')
+        if (!isRegular(mode) || size > max) return null
+        const bytes = Buffer.alloc(size)
+        return bytes.subarray(0, readAt(fd, bytes, 0))
+      } finally {
+        close(fd)
+      }
+    } catch (error) {
+      if (error instanceof FileError || error instanceof SystemError) return null
+      throw error
+    } finally {
+      this.leave()
     }
   }
 

@@ -10,10 +10,11 @@ export function charsetOf(env: Record<string, string | undefined>): Charset {
   return /utf-?8/i.test(locale) ? 'utf8' : 'ascii'
 }
 
-/** A sequence of UTF-8, spelled as one char a byte. */
+/** A sequence of UTF-8, one char a byte. glibc, which decides for the stock one, lets it go beyond U+10FFFF, to 6 bytes. */
 const UTF8 =
   '[\\xc2-\\xdf][\\x80-\\xbf]|\\xe0[\\xa0-\\xbf][\\x80-\\xbf]|[\\xe1-\\xec\\xee\\xef][\\x80-\\xbf]{2}|\\xed[\\x80-\\x9f][\\x80-\\xbf]' +
-  '|\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}|[\\xf1-\\xf3][\\x80-\\xbf]{3}|\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2}'
+  '|\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}|[\\xf1-\\xf7][\\x80-\\xbf]{3}' +
+  '|\\xf8[\\x88-\\xbf][\\x80-\\xbf]{3}|[\\xf9-\\xfb][\\x80-\\xbf]{4}|\\xfc[\\x84-\\xbf][\\x80-\\xbf]{4}|\\xfd[\\x80-\\xbf]{5}'
 /** Control characters but TAB, and a backslash that would read like one of our escapes. DEL is let through. */
 const ALWAYS = '[\\x00-\\x08\\x0a-\\x1f]|\\\\(?=#\\d{3})'
 

@@ -187,20 +187,17 @@ export interface OutFormat {
   beforeTransfer: boolean
 }
 
-/** Null: items are not written. `-q` does not matter here, the console drops what it hides. */
-export function outFormatOf({ outFormat, itemize, verbose, progress }: OutFormatSettings): OutFormat | null {
-  const format = outFormat ?? (itemize > 0 ? '%i %n%L' : verbose > 0 || progress === 'file' ? '%n%L' : null)
-  if (format === null) return null
-  const level = Math.max(itemize, formatHas(format, 'i') ? 1 : 0)
+/** Null: items are not written. `settings.outFormat` is what was asked for or what -i and -v stand for. */
+export function outFormatOf({ outFormat, itemize }: Pick<Settings, 'outFormat' | 'itemize'>): OutFormat | null {
+  if (outFormat === null) return null
+  const level = Math.max(itemize, formatHas(outFormat, 'i') ? 1 : 0)
   return {
-    format,
+    format: outFormat,
     itemize: level,
-    showsOperation: level > 0 || formatHas(format, 'o'),
-    beforeTransfer: !['b', 'c', 'C'].some((letter) => formatHas(format, letter)),
+    showsOperation: level > 0 || formatHas(outFormat, 'o'),
+    beforeTransfer: !['b', 'c', 'C'].some((letter) => formatHas(outFormat, letter)),
   }
 }
-
-type OutFormatSettings = Pick<Settings, 'outFormat' | 'itemize' | 'verbose' | 'progress'>
 
 /**
  * log.c maybe_log_item(): whether a client writes an item that is not transferred; `itemize` is its OutFormat's, 0

@@ -72,7 +72,7 @@ const partial = message(MSG.ERROR_XFER)
 /** Where names are relative to. */
 export interface Where {
   role: Role
-  /** Absolute, or from the top of the module (`/` or '') in a daemon. */
+  /** Absolute. In a daemon from the top of the module, which is `/` in a chroot and '' without. */
   directory: string
   /** Null but in a daemon. */
   module: string | null
@@ -201,6 +201,7 @@ export const destinationNotMade = (path: string, where: Where, errno: number) =>
 export const changeDirectoryFailed = (step: 1 | 2 | 3 | 4, path: string, where: Where, errno: number) =>
   systemError(where.role, `change_dir#${step} ${fullName(path, where)} failed`, errno, MSG.ERROR)
 
+/** Paths as they were resolved, from the destination on. */
 export const alternateMissing = (option: string, path: string) => warning(`${option} arg does not exist: ${path}`)
 export const alternateIsNoDirectory = (option: string, path: string) => warning(`${option} arg is not a dir: ${path}`)
 
@@ -232,6 +233,7 @@ export const backedUp = (path: string, to: string) => info(`backed up ${path} to
 
 /** A deletion where no format with %i or %o is in use; directories with their slash. */
 export const deleting = (path: string, directory: boolean) => client(`deleting ${path}${directory ? '/' : ''}`)
+/** Of the directories that were named only. */
 export const deletingIn = (path: string) => info(`deleting in ${path}`)
 export const notEmpty = (path: string) => info(`cannot delete non-empty directory: ${path}`)
 export const cannotDeleteMountPoint = (path: string) => info(`cannot delete mount point: ${path}`)
@@ -263,6 +265,9 @@ export const connectFailed = (role: Role, host: string, address: string, errno: 
 /** Exit STREAMIO. */
 export const connectionClosed = (received: number, role: Role) =>
   fatal(`rsync: connection unexpectedly closed (${bigNumber(received, 0)} bytes received so far) [${role}]`)
+/** Exit STREAMIO too, where the end shows when we write. */
+export const writeFailed = (role: Role, bytes: number, errno: number) =>
+  systemError(role, `safe_write failed to write ${bytes} bytes to socket`, errno, MSG.ERROR)
 /** Exit TIMEOUT. */
 export const ioTimeout = (role: Role, seconds: number) =>
   fatal(`[${role}] io timeout after ${seconds} seconds -- exiting`)

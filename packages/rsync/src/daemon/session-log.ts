@@ -1,0 +1,80 @@
+import type { Channel } from '../channel.js'
+import type { FileEntry } from '../flist/entry.js'
+import { deletedItem, expandFormat, type FormatContext, isLogged, type Item } from '../output/format.js'
+import type { RawPath } from '../raw-path.js'
+import { ServerLog } from '../server-log.js'
+import { ITEM } from '../wire/constants.js'
+import type { ModuleConfig } from './config.js'
+import type { Job } from './messages.js'
+
+/** What a daemon says of a transfer: to its client as any server does, and to its own log. */
+export class DaemonSessionLog extends ServerLog {
+  /** The server sends. */
+  sender = false
+
+  constructor(
+    channel: Channel,
+    readonly module: ModuleConfig,
+    readonly job: Job,
+    /** Writes a line of the daemon's log. */
+    readonly local: (line: string) => void,
+  ) {
+    super(channel)
+  }
+
+  override info(text: string): void {
+    this.local(text)
+    super.info(text)
+  }
+  override warning(text: string): void {
+    this.local(text)
+    super.warning(text)
+  }
+  override error(text: string): void {
+    this.local(text)
+    super.error(text)
+  }
+  override fileError(text: string): void {
+    this.local(text)
+    super.fileError(text)
+  }
+
+  override item(entry: FileEntry, iflags: number, hardLink: string, moved: { literal: number; matched: number }): void {
+    if (!this.module.transferLogging) return
+    const item: Item = {
+      operation: this.sender ? 'send' : 'recv',
+      entry,
+      iflags,
+      hardLink,
+      directory: '',
+      written: this.sender ? moved.literal : 0,
+      read: this.sender ? 0 : moved.literal,
+      sum: entry.sum?.toString('hex') ?? '',
+    }
+    if (iflags & ITEM.TRANSFER || isLogged(item, this.module.logFormat, 0, 0)) this.#write(item)
+  }
+
+  override deleted(path: RawPath, mode: number): void {
+    super.deleted(path, mode)
+    if (this.module.transferLogging) this.#write(deletedItem(path, mode))
+  }
+
+  #write(item: Item): void {
+    this.local(expandFormat(this.module.logFormat, item, this.#context()))
+  }
+
+  #context(): FormatContext {
+    const { module, job } = this
+    return {
+      upload: false,
+      times: true,
+      symlinkTimes: true,
+      now: Date.now() / 1000,
+      pid: job.id,
+      owner: true,
+      group: true,
+      sumDigits: 32,
+      daemon: { host: job.host, address: job.address, module: module.name, modulePath: module.path, user: job.user },
+    }
+  }
+}

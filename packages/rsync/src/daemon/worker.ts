@@ -1,0 +1,231 @@
+// The process of a daemon that serves one module, as the user that the module names: nothing that a client asks for is
+// done with more rights than his.
+import { Socket } from 'node:net'
+import { Channel } from '../channel.js'
+import { parseChmod } from '../chmod.js'
+import { loadSearch } from '../delta/search.js'
+import { ModuleRoot } from '../disk/root.js'
+import { ProtocolError, RemoteError } from '../errors.js'
+import { type DaemonFilter, daemonFilter, type Reading, readRuleFile } from '../filter.js'
+import { SourceTree } from '../flist/source.js'
+import { changeRoot, close, openBeneath, openDirectory, readDirectory } from '../kernel.js'
+import { parseInvocation } from '../options.js'
+import { logSummary } from '../output/stats.js'
+import { Pace } from '../pace.js'
+import { join, type RawPath } from '../raw-path.js'
+import { expandPath, requestedPaths, unescapeArgument } from '../remote-args.js'
+import type { Places } from '../send/arguments.js'
+import { type ServedModule, serve } from '../server.js'
+import { described } from '../server-log.js'
+import type { Invocation } from '../settings.js'
+import { MSG } from '../wire/constants.js'
+import { LOG, REPLY } from './log.js'
+import type { FromWorker, Job, ToWorker, WorkerConfig } from './messages.js'
+import { DaemonSessionLog } from './session-log.js'
+
+const ARGUMENT_MAX = 1 << 16
+const ARGUMENTS_MAX = 4096
+/** Until the first argument has come; afterwards the module's own time-out counts. */
+const START_MS = 60_000
+
+let config: WorkerConfig
+let root: ModuleRoot
+let filter: DaemonFilter
+let stopping = false
+let jobs = 0
+
+const tell = (message: FromWorker) => process.send?.(message)
+
+process.on('message', (message: ToWorker, handle: unknown) => {
+  if (message.kind === 'start') return start(message.config)
+  if (message.kind === 'job') return void work(message.job, handle)
+  stopping = true
+  if (jobs === 0) process.exit(0)
+})
+process.on('disconnect', () => process.exit(0))
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined) // the monitor says
+
+/** clientserver.c rsync_module(): into the module's directory, and then down to the module's user. */
+function start(given: WorkerConfig): void {
+  config = given
+  loadSearch() // after a chroot nothing can be loaded
+  try {
+    filter = daemonFilter(config.module, { ...reading(readRuleFile), from0: false }, reading(readInside))
+    if (config.chroot) {
+      try {
+        changeRoot(config.root)
+      } catch (error) {
+        return refuse(REPLY.chrootFailed, LOG.failed(`chroot("${config.root}") failed`, error as Error))
+      }
+    }
+    const directory = config.chroot ? config.inside : config.root
+    try {
+      root = new ModuleRoot(openDirectory(directory))
+    } catch (error) {
+      return refuse(REPLY.chdirFailed, LOG.failed(`chdir ${directory} failed`, error as Error))
+    }
+    becomeUser()
+  } catch (error) {
+    return refuse('@ERROR: failed to start', LOG.failed('the module cannot be served', error as Error))
+  }
+  tell({ kind: 'started' })
+}
+
+function becomeUser(): void {
+  const { uid, gids } = config
+  if (gids !== null) {
+    process.setgroups?.(gids)
+    process.setgid?.(gids[0])
+  }
+  if (uid !== null) process.setuid?.(uid)
+}
+
+function refuse(reply: string, log: string): void {
+  tell({ kind: 'refused', reply, log })
+}
+
+function reading(read: (file: RawPath) => Buffer | null): Reading {
+  return { read, from0: false, deleteExcluded: false, environment: {}, warn: () => undefined }
+}
+
+const RULES_MAX = 1 << 20
+
+/** A per-directory rule file, below the module. */
+function readInside(file: RawPath): Buffer | null {
+  const tree = new SourceTree('' as RawPath, 'beneath', () => openBeneath(root.fd, '', 0o200000))
+  return tree.readSmall(file.replace(/^\/+/, '') as RawPath, RULES_MAX)
+}
+
+const places: Places = {
+  enter: (base, path) => root.resolve(base, path),
+  tree: (directory, follows) =>
+    new SourceTree(directory, follows ? 'beneath' : 'never', () => root.open(directory)),
+  absolute: (directory) => `/${directory}` as RawPath,
+}
+
+async function work(job: Job, handle: unknown): Promise<void> {
+  jobs++
+  const socket = new Socket({ handle, readable: true, writable: true } as never)
+  const channel = new Channel(socket, START_MS, undefined)
+  const log = new DaemonSessionLog(channel, config.module, job, (line) => tell({ kind: 'log', id: job.id, line }))
+  try {
+    if (job.early !== '') channel.feed(Buffer.from(job.early, 'latin1'))
+    channel.out.latin1('@RSYNCD: OK\n')
+    await channel.flush()
+    await session(channel, job, log)
+  } catch (error) {
+    if (!(error instanceof RemoteError)) log.local(described(error).message)
+    await log.explain(error, log.sender ? 'sender' : 'Receiver')
+  } finally {
+    channel.destroy()
+    tell({ kind: 'ended', id: job.id })
+    if (--jobs === 0 && stopping) process.exit(0)
+  }
+}
+
+async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promise<void> {
+  const { module } = config
+  const invocation = await readInvocation(channel, module.refuseOptions)
+  const { settings } = invocation
+  log.sender = invocation.sender
+  settings.verbose = Math.min(settings.verbose, module.maxVerbosity)
+  settings.ignoreErrors ||= module.ignoreErrors
+  settings.fakeSuper ||= module.fakeSuper
+  settings.numericIds ||= config.numericIds
+  settings.tempDir ??= module.tempDir === '' ? null : module.tempDir
+  if (module.timeout > 0) settings.timeoutMs = Math.min(settings.timeoutMs || Number.POSITIVE_INFINITY, module.timeout * 1000)
+  channel.timeoutMs = settings.timeoutMs
+  if (settings.bwlimit > 0) {
+    const pace = new Pace(settings.bwlimit)
+    channel.pace = (bytes) => pace.spend(bytes)
+  }
+  const request = `${module.name}/${invocation.operands.join(' ')}`
+  log.local(LOG.transfer(!invocation.sender, request, job.user, job.host, job.address))
+  const hides = (path: RawPath, directory: boolean) => path !== '' && filter.hides(path, directory)
+  const served: ServedModule = {
+    name: module.name,
+    readOnly: job.readOnly,
+    writeOnly: module.writeOnly,
+    incomingChmod: parseChmod(module.incomingChmod) ?? [],
+    outgoingChmod: parseChmod(module.outgoingChmod) ?? [],
+    mungeSymlinks: config.mungeSymlinks,
+    forbidden: hides,
+    dontCompress: module.dontCompress,
+  }
+  const { transfer, code } = await serve(channel, invocation, job.protocol, {
+    root,
+    base: '' as RawPath,
+    places,
+    module: served,
+    log,
+    asRoot: process.geteuid?.() === 0,
+    umask: process.umask(),
+    reading: reading(readInside),
+    onMultiplexed: () => {
+      if (settings.timeoutMs === 0 || job.protocol < 31) return
+      const payload = Buffer.alloc(4)
+      payload.writeInt32LE(Math.round(settings.timeoutMs / 1000))
+      channel.sendMessage(MSG.IO_TIMEOUT, payload)
+    },
+  })
+  await log.finish()
+  log.local(
+    logSummary({ sent: channel.bytesWritten, received: channel.bytesRead, totalSize: transfer.stats.totalSize }).trimEnd(),
+  )
+  void code
+}
+
+/** clientserver.c read_args(): the arguments of the server, each ended by a NUL, an empty one behind the last. */
+async function readInvocation(channel: Channel, refuseOptions: string): Promise<Invocation> {
+  const args = await readArguments(channel)
+  const around = { refuseOptions }
+  let invocation = parseInvocation(unescaped(args), {}, around)
+  if (invocation.settings.secludedArgs) {
+    const secluded = await readArguments(channel)
+    invocation = parseInvocation(unescaped(args), {}, { ...around, secluded: secluded.slice(1) })
+  }
+  const { operands, sender } = invocation
+  const paths = operands.flatMap((operand) => requestedPaths(config.module.name, operand))
+  invocation.operands = paths.flatMap((path) => expandPath(path, namesIn)) as RawPath[]
+  if (!sender) invocation.operands = invocation.operands.slice(0, 1)
+  return invocation
+}
+
+/** Options may be quoted as for a shell; paths are taken as they are. */
+function unescaped(args: readonly string[]): string[] {
+  const dot = args.indexOf('.')
+  return args.map((arg, i) => (dot < 0 || i < dot ? unescapeArgument(arg) : arg))
+}
+
+/** The names in a directory of the module, for wildcards. */
+function namesIn(directory: RawPath): readonly string[] | null {
+  let fd: number
+  try {
+    fd = root.open(root.resolve('' as RawPath, directory))
+  } catch {
+    return null
+  }
+  try {
+    const below = (name: string) => join(root.resolve('' as RawPath, directory), name)
+    return readDirectory(fd).filter((name) => !filter.hides(below(name), false))
+  } finally {
+    close(fd)
+  }
+}
+
+async function readArguments(channel: Channel): Promise<string[]> {
+  const args: string[] = []
+  for (;;) {
+    const { text } = await channel.receive('argument', (c) => {
+      let text = ''
+      for (let byte = c.u8(); byte !== 0; byte = c.u8()) {
+        text += String.fromCharCode(byte)
+        if (text.length > ARGUMENT_MAX) throw new ProtocolError('argument', `longer than ${ARGUMENT_MAX} bytes`)
+      }
+      return { text }
+    })
+    if (text === '') return args
+    if (args.push(text) > ARGUMENTS_MAX) throw new ProtocolError('arguments', `more than ${ARGUMENTS_MAX}`)
+  }
+}
+
