@@ -106,6 +106,7 @@ class Client {
   /** The text and the exit code of what ended it. */
   #explain(error: unknown): number {
     const say = (message: string, code: number) => failed(this.output, message, code, this.#role)
+    if (error instanceof TransferError && error.silent) return error.exitCode
     if (error instanceof TransferError || error instanceof UsageError || error instanceof FilterError)
       return say(error.message, error.exitCode)
     if (error instanceof RemoteError) return say(error.quoted ? '' : error.message, error.exitCode)
@@ -363,6 +364,7 @@ class Client {
       },
       tellsDeletions: settings.stats,
     })
+    this.#role = 'generator'
     // The server counts what it has read and written: to us it is the other way round.
     log.summary(transfer, { sent: moved.received, received: moved.sent })
     return log.console.sawTransferError && transfer.exitCode() === 0 ? RERR.PARTIAL : transfer.exitCode()
@@ -427,6 +429,9 @@ class Client {
           return true
         case MSG.IO_ERROR:
           if (payload.length === 4) transfer.ioError |= payload.readInt32LE() & 7
+          return true
+        case MSG.ERROR_EXIT:
+          if (payload.length === 4) transfer.channel.abort(new TransferError('', payload.readInt32LE(), true))
           return true
         case MSG.DELETED: {
           const directory = payload.at(-1) === 0

@@ -63,6 +63,8 @@ export class TransferError extends Error {
     message: string,
     /** rsync's exit code, see rsync(1) EXIT VALUES. */
     readonly exitCode: number,
+    /** The other end has said why already. */
+    readonly silent = false,
   ) {
     super(message)
   }

@@ -61,7 +61,7 @@ export async function serve(
       compress: settings.compress,
       compressChoice: settings.compressChoice ?? undefined,
       checksumChoice: settings.checksumChoice?.[0],
-      incRecurse: allowsIncRecurse(settings, false),
+      incRecurse: allowsIncRecurse(settings, !sender),
     },
     protocol,
   )

@@ -11,6 +11,8 @@ import type { Job } from './messages.js'
 export class DaemonSessionLog extends ServerLog {
   /** The server sends. */
   sender = false
+  /** Where in the module the names of the transfer are. */
+  directory = ''
 
   constructor(
     channel: Channel,
@@ -46,7 +48,7 @@ export class DaemonSessionLog extends ServerLog {
       entry,
       iflags,
       hardLink,
-      directory: '',
+      directory: this.directory,
       written: this.sender ? moved.literal : 0,
       read: this.sender ? 0 : moved.literal,
       sum: entry.sum?.toString('hex') ?? '',

@@ -10,6 +10,7 @@ import { Ids } from '../flist/ids.js'
 import { FileLists } from '../flist/lists.js'
 import { fromBytes, type RawPath } from '../raw-path.js'
 import type { ChmodRule } from '../settings.js'
+import { allowsIncRecurse } from '../server-options.js'
 import { IOERR, reasonOf, type Transfer } from '../transfer.js'
 import { CF, NDX_FLIST_EOF, NDX_FLIST_OFFSET, RERR } from '../wire/constants.js'
 import type { Cursor } from '../wire/cursor.js'
@@ -50,6 +51,9 @@ export interface ReceiveOptions {
 /** The receiving end of a transfer, from the first list to the goodbye. Throws what ends a session. */
 export async function receive(transfer: Transfer, options: ReceiveOptions): Promise<void> {
   const incoming = new IncomingLists(transfer, options)
+  // What is not listed is deleted: where that happens at once for all, all must be listed first.
+  if (incoming.lists.incRecurse && !allowsIncRecurse({ ...transfer.settings, recursive: true, incRecursive: true }, true))
+    throw new ProtocolError('compatibility flags', 'incremental recursion with an option that needs the whole list')
   await incoming.first()
   options.onFirstList?.()
   if (options.destination === null) return list(transfer, incoming, options)
@@ -380,7 +384,7 @@ function openDestination(transfer: Transfer, lists: FileLists, { root, destinati
       )
     }
     if (first !== null && first.path === '') first.state |= STATE.DIR_CREATED
-    if (settings.verbose > 0 || settings.itemize > 0) log.info(`created directory ${path}`)
+    if (settings.verbose > 0 || settings.itemize > 0 || settings.progress === 'file') log.info(`created directory ${path}`)
     return opened(transfer, root, resolved, null)
   }
   return opened(transfer, root, parentOf(resolved), baseOf(resolved))

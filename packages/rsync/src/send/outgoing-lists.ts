@@ -416,6 +416,7 @@ export class OutgoingLists {
     entry.origin = { tree: origin.tree, filters: origin.filters, followed } satisfies Origin & { followed: boolean }
     if (!followed) entry.origin = originOf(origin)
     if (isSymlink(stat.mode) && !settings.links) entry.size = stat.size
+    if (isDirectory(stat.mode)) entry.size = stat.size
     if (!settings.hardLinks) entry.linkGroup = ''
     if (this.#chmod.length > 0 && !isSymlink(entry.mode)) entry.mode = changeMode(this.#chmod, entry.mode, here.umask)
     if (settings.checksum && isRegular(entry.mode)) entry.sum = this.#sum(entry, followed)

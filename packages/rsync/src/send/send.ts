@@ -5,7 +5,7 @@ import type { SourceTree } from '../flist/source.js'
 import { join } from '../raw-path.js'
 import { type SenderOptions, sendLists, type XattrAnswer } from '../sender.js'
 import { IOERR, reasonOf, type Transfer } from '../transfer.js'
-import { MSG, NDX_DEL_STATS, SIGNIFICANT_ITEM_FLAGS } from '../wire/constants.js'
+import { ITEM, MSG, NDX_DEL_STATS } from '../wire/constants.js'
 import { NdxCodec } from '../wire/ndx.js'
 import { DeflatedTokens, PlainTokens } from '../wire/token.js'
 import { type Argument, type Origin, OutgoingLists, type OutgoingOptions } from './outgoing-lists.js'
@@ -69,7 +69,8 @@ function senderOptions(
       xattrs: outgoing.xattrs === null ? undefined : (entry, iflags) => xattrAnswer(transfer, entry, iflags),
       onProgress: (entry, offset, done) => log.progress?.({ entry, offset, size: entry.size }, done),
       onItem: (entry, iflags, linkName, moved) => {
-        if (iflags & SIGNIFICANT_ITEM_FLAGS) countCreated(transfer, entry, iflags)
+        if (iflags & ITEM.TRANSFER) transfer.stats.transferredSize += entry.size
+        countCreated(transfer, entry, iflags)
         log.item(entry, iflags, linkName, moved)
       },
       onBegin: (entry, iflags, linkName) => log.begin?.(entry, iflags, linkName),
@@ -105,7 +106,7 @@ function failure(transfer: Transfer, error: FileError): void {
 }
 
 function countCreated({ stats }: Transfer, { mode }: FileEntry, iflags: number): void {
-  if (!(iflags & 0x2000)) return
+  if (!(iflags & ITEM.IS_NEW)) return
   switch (mode & 0o170000) {
     case 0o100000:
       stats.createdFiles++
