@@ -150,7 +150,7 @@ function testFiles() {
     }
   }
   for (const name of readdirSync(join(root, 'packages'))) look(join(root, 'packages', name, 'dist/test'))
-  look(join(root, 'test/dist/e2e'))
+  for (const name of ['e2e', 'interop']) look(join(root, 'test/dist', name))
   if (found.length === 0) fail('no test file was built')
   return found.sort()
 }

@@ -23,8 +23,6 @@ export interface Case {
   nobody?: 'sender' | 'receiver'
   /** Older stock programs do not know this. */
   since?: string
-  /** Lower protocols cannot carry this. */
-  protocol?: number
   transports?: readonly Transport[]
   directions?: readonly Direction[]
   /** A module of the daemon that is not the plain one. */

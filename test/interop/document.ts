@@ -43,7 +43,7 @@ ${rows(results)
   .map(([ours, peer, ...cells]) => `| ${[ours, name(peer), ...cells].join(' | ')} |`)
   .join('\n')}
 
-The cases. Those in bold run in every field of the table above, the others with ${current} at the protocol that both prefer, and as local copies.
+The cases. Those in bold run in every field of the table above, the others where a field counts more: with ${current} at protocol ${PROTOCOLS[0]}, and as local copies.
 
 ${GROUPS.map(list).join('\n\n')}
 `.trimStart()

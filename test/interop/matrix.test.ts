@@ -21,6 +21,7 @@ process.env.TMPDIR ??= memory()
 const stage = new Stage()
 const bench = new Bench(stage, new Daemons(stage))
 after(() => stage.close())
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
 /** Of how many cells of a block that could be said. */
 const equal = new Map<string, number>()

@@ -16,5 +16,5 @@ export const MODULES: Record<string, Record<string, string>> = {
   guarded: { ...open, 'auth users': 'user', 'secrets file': 'HOME/secrets' },
   numbering: { ...open, 'numeric ids': 'yes' },
   elsewhere: { ...open, 'hosts allow': '192.0.2.1', 'hosts deny': '*' },
-  unsure: { ...open, 'ignore nonreadable': 'yes', 'dont compress': '*' },
+  incompressible: { ...open, 'dont compress': '*' },
 }

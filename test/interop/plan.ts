@@ -57,22 +57,23 @@ function block(role: Role, transport: Transport, peer: Side, direction: Directio
   const pair: Pair = { transport, client, server, direction, protocol }
   const cells = GROUPS.flatMap((group) =>
     group.cases
-      .filter((one) => belongs(one, pair, peer))
+      .filter((one) => belongs(one, pair, role, peer))
       .map((one) => ({ group: group.name, one, id: `${title(role, pair, peer)} ${group.name}: ${one.name}` })),
   )
   return { ...pair, role, peer, cells }
 }
 
 /**
- * Everything runs with the current stock rsync at the protocol that both prefer, and as a local copy. With older ones, at
- * lower protocols and with ourselves, where the same code meets the same messages, the essential cases of every group do.
+ * Everything runs with the current stock rsync at the protocol that both prefer, for our client through a remote shell and
+ * for our server as a daemon, and as a local copy. Elsewhere, where the same code meets the same messages, the essential
+ * cases of every group do; what is about a daemon's modules also runs with our client.
  */
-function belongs(one: Case, { transport, direction, protocol }: Pair, peer: Side): boolean {
-  const whole = (peer === CURRENT && protocol === PROTOCOLS[0]) || transport === 'local'
+function belongs(one: Case, { transport, direction, protocol }: Pair, role: Role, peer: Side): boolean {
+  const all = role === (transport === 'rsh' ? 'client' : 'server') || one.module !== undefined
+  const whole = transport === 'local' || (peer === CURRENT && protocol === PROTOCOLS[0] && all)
   return (
     (whole || one.essential === true) &&
     (one.since === undefined || atLeast(peer, one.since)) &&
-    protocol >= (one.protocol ?? 0) &&
     (one.transports === undefined || one.transports.includes(transport)) &&
     (one.directions === undefined || one.directions.includes(direction))
   )

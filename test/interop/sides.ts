@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort, oldRsync, REPOSITORY, STOCK, versionOf } from '../support/daemon.js'
 import { eventually } from '../support/eventually.js'
@@ -69,9 +69,10 @@ export class Daemons {
         ...['--daemon', '--no-detach', '--address=127.0.0.1', `--port=${port}`],
         `--config=${join(home, 'rsyncd.conf')}`,
       ],
-      { stdio: 'ignore', detached: true }, // a process group, so that its children end with it
+      { stdio: ['ignore', 'ignore', openSync(log, 'a')], detached: true }, // a process group, so that its children end with it
     )
     this.#stage.defer(() => stop(child))
+    process.once('exit', () => void stop(child)) // a run that is interrupted leaves none behind
     this.#stage.witness(`daemon ${side.name}`, () => readFileSync(log, 'latin1'))
     await eventually(
       `a daemon (${side.name}) listens`,
@@ -98,7 +99,7 @@ export class Daemons {
 }
 
 async function stop(child: ChildProcess): Promise<void> {
-  if (child.pid === undefined || child.exitCode !== null) return
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
   const exited = once(child, 'exit')
   process.kill(-child.pid, 'SIGKILL')
   await exited

@@ -19,7 +19,7 @@ export function parseChmod(text: string): ChmodRule[] | null {
   return rules.includes(null) ? null : (rules as ChmodRule[])
 }
 
-/** The permission bits that `rules` make of `mode`, with its file type in it; the umask is held against what names nobody. */
+/** What `rules` make of `mode`, file type and all; the umask is held against what names nobody. */
 export function changeMode(rules: readonly ChmodRule[], mode: number, umask: number): number {
   const directory = (mode & S_IFMT) === S_IFDIR
   let bits = mode & ALL_BITS
@@ -27,7 +27,7 @@ export function changeMode(rules: readonly ChmodRule[], mode: number, umask: num
     // X asks for what was executable before the first rule.
     if (to === 'all' || (to === 'directories') === directory) bits = apply(bits, mode, umask)
   }
-  return bits
+  return (mode & S_IFMT) | bits
 }
 
 function parseOne(text: string): ChmodRule | null {

@@ -91,8 +91,13 @@ export class ClientLog implements Log {
   deleted(path: RawPath, mode: number): void {
     this.#count(mode)
     if (this.#format === null) return
-    if (this.#format.showsOperation || this.settings.outFormat !== null) this.#write(deletedItem(path, mode))
+    if (this.#format.showsOperation) this.#write(deletedItem(path, mode))
     else if (this.settings.verbose > 0) this.say(deleting(path, (mode & 0o170000) === 0o040000))
+  }
+
+  /** How many of each kind, where the receiver says so. */
+  deletions([regular, directories, symlinks, devices, specials]: readonly number[]): void {
+    Object.assign(this.#deleted, { regular, directories, symlinks, devices, specials })
   }
 
   #count(mode: number): void {
@@ -127,7 +132,7 @@ export class ClientLog implements Log {
       entry,
       iflags,
       hardLink,
-      directory: '',
+      directory: sending ? ((entry.origin as { named?: string } | null)?.named ?? '') : '',
       written: sending ? moved.literal : 0,
       read: sending ? 0 : moved.literal,
       sum: entry.sum?.toString('hex') ?? '',

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { connect as connectTcp, type Socket, Socket as TcpSocket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Channel } from './channel.js'
 import { ClientLog, type Output } from './client-log.js'
-import { acquireSums, CHECKSUMS, type Checksum, createSums } from './digest.js'
+import { acquireSums, type Checksum, listSum } from './digest.js'
 import { machine } from './disk/root.js'
 import { ConnectError, FileError, ProtocolError, RemoteError, TimeoutError, TransferError } from './errors.js'
 import { encodeRules, FilterError, FilterList, FilterScopes, type Reading, readRuleFile } from './filter.js'
@@ -95,12 +96,30 @@ class Client {
       return 0
     } catch (error) {
       this.#log?.console.close()
-      this.#channel?.destroy()
-      return this.#explain(error)
+      const code = this.#explain(error)
+      await this.#tellEnd(code)
+      return code
     } finally {
       signal.removeEventListener('abort', stop)
       this.#child?.kill()
     }
+  }
+
+  /** The other end learns that it is over, and why. */
+  async #tellEnd(code: number): Promise<void> {
+    const channel = this.#channel
+    if (channel?.alive && channel.framed) {
+      const payload = Buffer.alloc(4)
+      payload.writeInt32LE(code)
+      channel.sendMessage(MSG.ERROR_EXIT, payload)
+      await Promise.resolve(channel.flush()).catch(() => undefined)
+      await Promise.race([
+        new Promise<void>((resolve) => channel.socket.end(() => resolve())),
+        sleep(LINGER_MS, undefined, { ref: false }),
+      ])
+    }
+    channel?.destroy()
+    if (this.#child !== undefined) await Promise.race([this.#childCode(), sleep(LINGER_MS, undefined, { ref: false })])
   }
 
   /** The text and the exit code of what ended it. */
@@ -148,7 +167,8 @@ class Client {
     const [ours, theirs] = memoryPair()
     const args = serverArguments(settings, { sender: false, paths: [destination ?? ('.' as RawPath)], daemon: true })
     const serverInvocation = parseInvocation(args, {})
-    Object.assign(serverInvocation.settings, { wholeFile: settings.wholeFile ?? true, fakeSuper: settings.fakeSuper })
+    const { listOnly, fakeSuper } = settings
+    Object.assign(serverInvocation.settings, { wholeFile: settings.wholeFile ?? true, fakeSuper, listOnly })
     this.#role = 'sender'
     const log = this.#makeLog(true, false)
     const serverChannel = new Channel(theirs, 0, undefined)
@@ -211,6 +231,7 @@ class Client {
     signal: AbortSignal,
   ): Promise<number> {
     this.#role = 'sender'
+    if (this.settings.relative) this.settings.incRecursive = false // ours lists all at once then
     const log = this.#makeLog(true, true)
     const { channel, agreement } = await this.#connect(to, [to.path], false, log, signal)
     if (agreement === null) return 0
@@ -228,7 +249,8 @@ class Client {
     const { settings } = this
     const transfer = await this.#transfer(channel, agreement, log, 'sender')
     this.#hear(transfer, log)
-    const filter = this.#filter()
+    let filter = this.#filter()
+    if (settings.cvsExclude) filter = filter.cvs(machineReading(settings))
     const deletes = settings.deleteWhen !== null
     const role = {
       sender: true,
@@ -261,7 +283,7 @@ class Client {
       mungeSymlinks: settings.mungeLinks,
       tellsStats: false,
       incompressible: incompressible(settings.skipCompress),
-      onDeleteStats: () => undefined,
+      onDeleteStats: (counts) => log.deletions(counts),
     })
     log.summary(transfer, { sent: channel.bytesWritten, received: channel.bytesRead })
     return log.console.sawTransferError && transfer.exitCode() === 0 ? RERR.PARTIAL : transfer.exitCode()
@@ -330,7 +352,7 @@ class Client {
     else if (tells && settings.recursive)
       log.say(listBegins('receiving', settings.verbose > 1 || settings.progress !== null))
     const scopes = new FilterScopes(
-      filter.at(machine.resolve('' as RawPath, destination ?? ('.' as RawPath)), reading),
+      filter.at(machinePlaces.absolute(destination ?? ('.' as RawPath)), reading),
       true,
     )
     const checksFilter = !filter.perDirectory && !settings.cvsExclude
@@ -379,7 +401,11 @@ class Client {
 
   #filter(): FilterList {
     const { settings } = this
-    return FilterList.of(settings.filterArguments, machineReading(settings))
+    const list = FilterList.of(settings.filterArguments, machineReading(settings))
+    const { partialDir } = settings
+    // What was kept of a file is no file of the transfer.
+    if (partialDir === null || partialDir.startsWith('/')) return list
+    return list.pattern(`${partialDir}/`, false, machineReading(settings))
   }
 
   async #transfer(
@@ -392,11 +418,7 @@ class Client {
     const seedFirst = (agreement.compatFlags & CF.CHKSUM_SEED_FIX) !== 0
     const sums = await acquireSums(agreement.checksum, agreement.seed, seedFirst)
     const listName = (settings.checksumChoice?.[1] ?? agreement.checksum) as Checksum
-    const own = {
-      ...sums,
-      list: (await createSums(CHECKSUMS.includes(listName) ? listName : agreement.checksum, agreement.seed, seedFirst))
-        .file,
-    }
+    const own = { ...sums, list: await listSum(listName, agreement.seed, seedFirst) }
     const transfer = new Transfer(settings, agreement, channel, own, log, {
       role,
       server: false,

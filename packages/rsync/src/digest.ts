@@ -3,7 +3,7 @@ import { createMD4, createXXHash3, createXXHash64, createXXHash128, type IHasher
 import { ProtocolError } from './errors.js'
 
 /** checksum.c valid_checksums_items: what we can compute, best first. */
-export const CHECKSUMS = ['xxh128', 'xxh3', 'xxh64', 'md5', 'md4'] as const
+export const CHECKSUMS = ['xxh128', 'xxh3', 'xxh64', 'md5', 'md4', 'sha1', 'none'] as const
 export type Checksum = (typeof CHECKSUMS)[number]
 
 /** One hash over bytes that arrive in pieces. */
@@ -18,15 +18,15 @@ export interface Digest {
 export interface Sums {
   file: Digest
   block: Digest
-  /** Over the files of a list (--checksum); where it is not said, as `file`. */
-  list?: Digest
+  /** Over the files of a list (--checksum). */
+  list?: { digest: Digest; length: number }
   /** Length in bytes of either sum. */
   length: number
   /** What they depend on. */
   key: string
 }
 
-const LENGTH: Record<Checksum, number> = { xxh128: 16, xxh3: 8, xxh64: 8, md5: 16, md4: 16 }
+const LENGTH: Record<Checksum, number> = { xxh128: 16, xxh3: 8, xxh64: 8, md5: 16, md4: 16, sha1: 20, none: 1 }
 
 /**
  * The checksum seed that we ask daemons for. It must be unpredictable, so that nobody can prepare colliding blocks,
@@ -81,10 +81,18 @@ export async function createSums(name: Checksum, seed: number, seedFirst: boolea
       }
     case 'md5':
       return {
-        file: new Salted(new Md5()),
-        block: new Salted(new Md5(), seedFirst ? salt : undefined, seedFirst ? undefined : salt),
+        file: new Salted(new NodeDigest('md5')),
+        block: new Salted(new NodeDigest('md5'), seedFirst ? salt : undefined, seedFirst ? undefined : salt),
         length,
       }
+    case 'sha1':
+      return {
+        file: new Salted(new NodeDigest('sha1')),
+        block: new Salted(new NodeDigest('sha1'), seedFirst ? salt : undefined, seedFirst ? undefined : salt),
+        length,
+      }
+    case 'none':
+      return { file: NO_DIGEST, block: NO_DIGEST, length }
     case 'md4':
       return {
         file: new Salted(wasm(await createMD4())),
@@ -92,6 +100,16 @@ export async function createSums(name: Checksum, seed: number, seedFirst: boolea
         length,
       }
   }
+}
+
+/** What --checksum compares files by. */
+export async function listSum(
+  name: Checksum,
+  seed: number,
+  seedFirst: boolean,
+): Promise<{ digest: Digest; length: number }> {
+  const { file, length } = await createSums(checksumNamed(name), seed, seedFirst)
+  return { digest: file, length }
 }
 
 export function checksumNamed(name: string): Checksum {
@@ -115,8 +133,11 @@ function littleEndian(hasher: IHasher): Digest {
   return { ...digest, final: () => digest.final().reverse() }
 }
 
-class Md5 implements Digest {
-  #hash = createHash('md5')
+class NodeDigest implements Digest {
+  #hash
+  constructor(readonly name: 'md5' | 'sha1') {
+    this.#hash = createHash(name)
+  }
   update(bytes: Uint8Array): void {
     this.#hash.update(bytes)
   }
@@ -124,9 +145,12 @@ class Md5 implements Digest {
     return this.#hash.digest()
   }
   reset(): void {
-    this.#hash = createHash('md5')
+    this.#hash = createHash(this.name)
   }
 }
+
+/** --checksum-choice=none: one byte that says nothing. */
+const NO_DIGEST: Digest = { update: () => undefined, final: () => Buffer.alloc(1), reset: () => undefined }
 
 class Salted implements Digest {
   constructor(

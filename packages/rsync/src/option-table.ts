@@ -97,7 +97,10 @@ function toggle(key: Switch, name: string, short: string | null = null): Option[
 }
 
 const filter = (name: FilterArgument['option'], short: string | null = null): Option[] =>
-  text(name, short, (draft, value) => draft.filterArguments.push({ option: name, text: value }))
+  text(name, short, (draft, value) => {
+    const { from0, deleteExcluded } = draft.settings
+    draft.filterArguments.push({ option: name, text: value, from0, deleteExcluded })
+  })
 
 const alternate = (kind: 'compare' | 'copy' | 'link'): Option[] =>
   text(`${kind}-dest`, null, (draft, dir) => {
@@ -114,7 +117,7 @@ const alternate = (kind: 'compare' | 'copy' | 'link'): Option[] =>
 const unsupported = (name: string, short: string | null = null): Option => ({ name, short, takes: 'unsupported' })
 
 const ALREADY_OFF = (
-  'no-iconv no-atimes no-U no-open-noatime no-crtimes no-N no-write-devices no-fuzzy no-y no-mkpath ' +
+  'no-iconv no-atimes no-U no-open-noatime no-crtimes no-N no-write-devices no-fuzzy no-y ' +
   'no-insecure-links no-drop-D'
 ).split(' ')
 
@@ -311,7 +314,7 @@ export const OPTIONS: readonly Option[] = [
   plain('ipv4', '4', tell({ family: 4 })),
   plain('ipv6', '6', tell({ family: 6 })),
   ...toggle('eightBitOutput', '8-bit-output', '8'),
-  unsupported('mkpath'),
+  ...on('mkpath', 'mkpath'),
   unsupported('qsort'),
   unsupported('copy-as'),
   ...text('address', null, tellAs('address')),

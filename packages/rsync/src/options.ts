@@ -525,6 +525,7 @@ export function blankSettings(): Draft['settings'] {
     backupDir: null,
     suffix: DEFAULT_SUFFIX,
     fsync: false,
+    mkpath: false,
     compress: false,
     compressChoice: null,
     compressLevel: null,

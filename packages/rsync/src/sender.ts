@@ -60,7 +60,7 @@ export interface GeneralOptions {
   /** Told after the content has gone, or at once where none goes. */
   onItem: (entry: FileEntry, iflags: number, linkName: string, moved: { literal: number; matched: number }) => void
   onBegin: (entry: FileEntry, iflags: number, linkName: string) => void
-  onFailure: (error: FileError) => void
+  onFailure: (error: FileError, entry: FileEntry) => void
   /** Between the phases and the goodbye a server that sends says what it has moved. */
   sendStats: (() => void) | undefined
   /** How many names the receiver has deleted, by kind. */
@@ -263,7 +263,7 @@ class Sender {
       fd = this.#open(entry)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
-      this.#failed(error)
+      this.#failed(error, entry)
       this.#noSend(ndx)
       return undefined
     }
@@ -276,9 +276,9 @@ class Sender {
     return followed === true ? tree.openFollowing(entry.path) : tree.open(entry.path)
   }
 
-  #failed(error: FileError): void {
+  #failed(error: FileError, entry: FileEntry): void {
     this.report.failed.push(error)
-    this.options.general?.onFailure(error)
+    this.options.general?.onFailure(error, entry)
   }
 
   /** A file that one read takes: nothing of it is sent before all of it is known. */
@@ -292,7 +292,7 @@ class Sender {
     } catch (error) {
       // What else has taken the name may not be readable so: a directory, a FIFO.
       if (!isOfEntry(statAt(fd, ''), entry)) report.changed.push(entry.path)
-      else this.#failed(new FileError(entry.path, (error as Error).message, false, { cause: error }))
+      else this.#failed(new FileError(entry.path, (error as Error).message, false, { cause: error }), entry)
       this.#noSend(ndx)
       return undefined
     } finally {
@@ -394,7 +394,7 @@ class Sender {
         try {
           length = readAt(fd, into.subarray(0, size - at), at)
         } catch (error) {
-          this.#failed(new FileError(entry.path, (error as Error).message, false, { cause: error }))
+          this.#failed(new FileError(entry.path, (error as Error).message, false, { cause: error }), entry)
           damaged = true
           break
         }

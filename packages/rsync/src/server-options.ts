@@ -140,6 +140,7 @@ function general(s: Settings, pull: boolean): [option: string | string[], wanted
     ['--existing', push && s.existing],
     [['--temp-dir', value(s.tempDir ?? '')], push && s.tempDir !== null],
     ['--fsync', push && s.fsync],
+    ['--mkpath', push && s.mkpath],
     [alternates, push],
     [info ?? '', info !== null],
     // --append alone trusts what is there; said twice it is checked.

@@ -1,10 +1,11 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import type { Channel } from './channel.js'
-import { acquireSums, createSums } from './digest.js'
+import { acquireSums, type Checksum, listSum } from './digest.js'
 import type { Root } from './disk/root.js'
 import { TransferError } from './errors.js'
 import { decodeRule, FilterList, FilterScopes, listTravels, type Reading, receiveRules } from './filter.js'
 import { agreeAsServer } from './handshake.js'
+import { listLine } from './output/list.js'
 import { type RawPath, toBytes } from './raw-path.js'
 import { receive } from './receive/receive.js'
 import { argumentsOf, type Places } from './send/arguments.js'
@@ -61,21 +62,19 @@ export async function serve(
       compress: settings.compress,
       compressChoice: settings.compressChoice ?? undefined,
       checksumChoice: settings.checksumChoice?.[0],
-      incRecurse: allowsIncRecurse(settings, !sender),
+      // With -R ours lists all at once.
+      incRecurse: allowsIncRecurse(settings, !sender) && !(sender && settings.relative),
     },
     protocol,
   )
   options.onMultiplexed?.()
   const seedFirst = (agreement.compatFlags & CF.CHKSUM_SEED_FIX) !== 0
   const sums = await acquireSums(agreement.checksum, agreement.seed, seedFirst)
-  sums.list = (
-    await createSums(
-      settings.checksumChoice?.[1] === undefined ? agreement.checksum : listSum(settings.checksumChoice[1]),
-      agreement.seed,
-      seedFirst,
-    )
-  ).file
-  const transfer = new Transfer(settings, agreement, channel, sums, log, {
+  const own = {
+    ...sums,
+    list: await listSum((settings.checksumChoice?.[1] ?? agreement.checksum) as Checksum, agreement.seed, seedFirst),
+  }
+  const transfer = new Transfer(settings, agreement, channel, own, log, {
     role: sender ? 'sender' : 'Receiver',
     server: true,
     base: module === null ? process.cwd() : '',
@@ -91,10 +90,6 @@ export async function serve(
   if (sender) await serveSending(transfer, invocation, options)
   else await serveReceiving(transfer, invocation, options)
   return { transfer, code: transfer.exitCode() }
-}
-
-function listSum(name: string): Parameters<typeof createSums>[0] {
-  return name as Parameters<typeof createSums>[0]
 }
 
 /** What the client's messages mean here. */
@@ -155,10 +150,18 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
   const filter = await receiveFilter(transfer, reading, false)
   if (settings.filesFrom !== null && settings.filesFrom !== '-') forwardNames(transfer, settings.filesFrom as RawPath)
   const destination = (invocation.operands[0] ?? '.') as RawPath
-  const scopes = new FilterScopes(filter.at(root.resolve(options.base, destination), reading), true)
+  const scopes = new FilterScopes(filter.at(options.places.absolute(root.resolve(options.base, destination)), reading), true)
   await receive(transfer, {
     root: { ...rooted(root, options.base) },
-    destination,
+    destination: settings.listOnly ? null : destination,
+    ...(settings.listOnly
+      ? {
+          onListed: (entry) => {
+            const { humanReadable: human, links } = settings
+            transfer.log.info(listLine(entry, { human, links }).trimEnd())
+          },
+        }
+      : {}),
     protection: scopes,
     forbidden: module?.forbidden ?? (() => false),
     expected: () => true,
@@ -208,9 +211,9 @@ export function* namesFromFile(file: RawPath, from0: boolean): Generator<RawPath
       if (length === 0) break
       const names = (rest + buffer.toString('latin1', 0, length)).split(from0 ? '\0' : /[\r\n\0]/)
       rest = names.pop() ?? ''
-      for (const name of names) if (name !== '' && (from0 || !/^[#;]/.test(name))) yield name as RawPath
+      for (const name of names) if (name !== '' && !/^[#;]/.test(name)) yield name as RawPath
     }
-    if (rest !== '' && (from0 || !/^[#;]/.test(rest))) yield rest as RawPath
+    if (rest !== '' && !/^[#;]/.test(rest)) yield rest as RawPath
   } finally {
     if (fd !== 0) closeSync(fd)
   }

@@ -14,6 +14,9 @@ export interface FilterArgument {
   option: 'filter' | 'exclude' | 'include' | 'exclude-from' | 'include-from'
   /** A rule, a pattern, or the file that holds them. */
   text: string
+  /** --from0 and --delete-excluded had been given by then: rsync reads each rule as soon as it meets it. */
+  from0?: boolean
+  deleteExcluded?: boolean
 }
 
 /** Where a deletion falls in the course of a transfer; null deletes nothing. */
@@ -104,6 +107,8 @@ export interface Settings {
   /** Of backups; `~`, or '' with a backup directory. */
   suffix: string
   fsync: boolean
+  /** All missing directories on the way to the destination are made. */
+  mkpath: boolean
 
   // the wire
   compress: boolean

@@ -157,6 +157,7 @@ const RSYNC_OPTIONS: readonly (readonly [string, string])[] = [
   ['--list-only', 'list instead of copying'],
   ['--bwlimit=RATE', 'send no faster'],
   ['--fsync', 'flush every file to disk'],
+  ['--mkpath', 'make all missing directories on the way to the destination'],
   ['--protocol=NUM', `offer no newer protocol (${PROTOCOL.MIN} to ${PROTOCOL.MAX})`],
   ['--checksum-seed=NUM', 'the seed of checksums'],
   ['--ipv4, -4', 'prefer IPv4'],

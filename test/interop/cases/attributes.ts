@@ -14,7 +14,7 @@ export const attributes: Group = {
     called('-r', same(fixture.few), { note: 'over an equal copy' }),
     called('-rt', fixture.everything),
     called('-rlt', fixture.everything),
-    called('-rlpt', fixture.everything, { essential: true }),
+    called('-rlpt', fixture.everything),
     called('-rltE', executables),
     called('-rltog', fixture.everything),
     called('-rlptD', fixture.everything),

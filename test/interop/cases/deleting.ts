@@ -20,7 +20,7 @@ export const deleting: Group = {
     called('-a --delete', fixture.fullDirectoryInTheWay, { note: 'a directory in the way' }),
     called('-a --delete', fixture.otherTypes, { note: 'other types' }),
     called('-a --delete --exclude=*.o', fewAndExtra, { note: 'what is excluded stays' }),
-    called('-a --delete-excluded --exclude=*.o', fewAndExtra, { essential: true }),
+    called('-a --delete-excluded --exclude=*.o', fewAndExtra),
     called('-a --delete-excluded --exclude=two --exclude=gone/deep', fewAndExtra),
     called('-a --delete --filter=P_*.o --filter=R_gone', fewAndExtra, { note: 'protect and risk' }),
     called('-a --delete --filter=-s_two --filter=-r_extra', fewAndExtra, { note: 'one-sided rules' }),

@@ -41,7 +41,7 @@ export const operands: Group = {
     called('-d', few, { note: 'without the slash', sources: ['src'] }),
     called('-dlt', few, { note: 'several', sources: ['src/sub', 'src/sub/deep/', 'src/one'] }),
     called('-lt', few, { note: 'not recursive', output: true }),
-    called('-a', empty, { note: 'an empty directory', essential: true }),
+    called('-a', empty, { note: 'an empty directory' }),
     called('-a --files-from=list', emptyList, { note: 'nothing' }),
     called('-a --exclude=*', few, { note: 'nothing but the root' }),
     called('-a', few, { note: 'missing', sources: ['src/nowhere'], output: true, essential: true }),

@@ -24,7 +24,7 @@ import {
 import { type Claim, claimConnection } from './connections.js'
 import { resolveIdentity, UnknownIdentity } from './identity.js'
 import { DaemonLog, LOG, REPLY } from './log.js'
-import type { FrontConfig, FromFront, FromWorker, ToFront, ToWorker, WorkerConfig } from './messages.js'
+import type { FromFront, FromWorker, FrontConfig, ToFront, ToWorker, WorkerConfig } from './messages.js'
 import { authenticate } from './secrets.js'
 
 const DEFAULT_CONFIG = '/etc/rsyncd.conf'
@@ -205,7 +205,9 @@ class Monitor {
     await new Promise<void>((resolve) => front.once('message', () => resolve()))
     for (const { server, tls } of listeners) {
       const handle = (server as unknown as { _handle: Handle })._handle
-      await new Promise<void>((resolve) => front.send({ kind: 'listen', tls } satisfies ToFront, handle as never, () => resolve()))
+      await new Promise<void>((resolve) =>
+        front.send({ kind: 'listen', tls } satisfies ToFront, handle as never, () => resolve()),
+      )
       server.close() // the front's copy goes on
     }
     if (listeners.length === 0) {
@@ -530,4 +532,3 @@ function bindProblem(error: NodeJS.ErrnoException): string {
   }
   return `bind() failed: ${reasons[error.code ?? ''] ?? error.message}`
 }
-

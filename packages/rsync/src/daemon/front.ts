@@ -283,4 +283,3 @@ class Login {
     tell({ kind: 'enter', id: this.id, early, protocol }, handle, () => socket.destroy())
   }
 }
-

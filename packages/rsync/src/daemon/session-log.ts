@@ -1,6 +1,6 @@
 import type { Channel } from '../channel.js'
 import type { FileEntry } from '../flist/entry.js'
-import { deletedItem, expandFormat, type FormatContext, isLogged, type Item } from '../output/format.js'
+import { deletedItem, expandFormat, type FormatContext, type Item, isLogged } from '../output/format.js'
 import type { RawPath } from '../raw-path.js'
 import { ServerLog } from '../server-log.js'
 import { ITEM } from '../wire/constants.js'

@@ -98,8 +98,7 @@ function readInside(file: RawPath): Buffer | null {
 
 const places: Places = {
   enter: (base, path) => root.resolve(base, path),
-  tree: (directory, follows) =>
-    new SourceTree(directory, follows ? 'beneath' : 'never', () => root.open(directory)),
+  tree: (directory, follows) => new SourceTree(directory, follows ? 'beneath' : 'never', () => root.open(directory)),
   absolute: (directory) => `/${directory}` as RawPath,
 }
 
@@ -133,7 +132,8 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
   settings.fakeSuper ||= module.fakeSuper
   settings.numericIds ||= config.numericIds
   settings.tempDir ??= module.tempDir === '' ? null : module.tempDir
-  if (module.timeout > 0) settings.timeoutMs = Math.min(settings.timeoutMs || Number.POSITIVE_INFINITY, module.timeout * 1000)
+  if (module.timeout > 0)
+    settings.timeoutMs = Math.min(settings.timeoutMs || Number.POSITIVE_INFINITY, module.timeout * 1000)
   channel.timeoutMs = settings.timeoutMs
   if (settings.bwlimit > 0) {
     const pace = new Pace(settings.bwlimit)
@@ -170,7 +170,11 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
   })
   await log.finish()
   log.local(
-    logSummary({ sent: channel.bytesWritten, received: channel.bytesRead, totalSize: transfer.stats.totalSize }).trimEnd(),
+    logSummary({
+      sent: channel.bytesWritten,
+      received: channel.bytesRead,
+      totalSize: transfer.stats.totalSize,
+    }).trimEnd(),
   )
   void code
 }
@@ -228,4 +232,3 @@ async function readArguments(channel: Channel): Promise<string[]> {
     if (args.push(text) > ARGUMENTS_MAX) throw new ProtocolError('arguments', `more than ${ARGUMENTS_MAX}`)
   }
 }
-

@@ -36,8 +36,14 @@ export class Destination {
   /** Directories that were used last, least recently used first. */
   readonly #open: { path: RawPath; fd: number }[] = []
 
-  /** `root` is a directory's descriptor, which is closed by `close`. */
-  constructor(readonly root: number) {}
+  /**
+   * `root` is a directory's descriptor, which is closed by `close`. `keepsLinks` (--keep-dirlinks): a symlink to a
+   * directory of this tree stands for it.
+   */
+  constructor(
+    readonly root: number,
+    readonly keepsLinks = false,
+  ) {}
 
   /** A tree within this one. The path may lead over symlinks of this tree, but not out of it. */
   static below(root: number, path: RawPath): Destination {
@@ -69,7 +75,7 @@ export class Destination {
       if (i < open.length - 1) open.push(open.splice(i, 1)[0])
       return found.fd
     }
-    const fd = openBeneath(this.root, path, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+    const fd = this.#openDirectory(path, O_PATH)
     if (open.length === DIRECTORIES_MAX) close((open.shift() as { fd: number }).fd)
     open.push({ path, fd })
     return fd
@@ -97,7 +103,7 @@ export class Destination {
 
   /** The names in a directory. */
   list(path: RawPath): string[] {
-    const fd = openBeneath(this.root, path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+    const fd = this.#openDirectory(path, constants.O_RDONLY)
     try {
       return readDirectory(fd)
     } finally {
@@ -208,12 +214,31 @@ export class Destination {
     changeTime(dir, name === '' ? '.' : name, mtime, mtimeNsec)
   }
 
+  #openDirectory(path: string, flags: number): number {
+    const follow = this.keepsLinks ? 0 : constants.O_NOFOLLOW
+    return openBeneath(this.root, path, flags | constants.O_DIRECTORY | follow, this.keepsLinks)
+  }
+
+  /** Stat of the directory that `path` is, or that a symlink there leads to within this tree; null for anything else. */
+  directoryAt(path: RawPath): Stat | null {
+    try {
+      const fd = openBeneath(this.root, path, O_PATH | constants.O_DIRECTORY, true)
+      try {
+        return statAt(fd, '')
+      } finally {
+        close(fd)
+      }
+    } catch (error) {
+      if (error instanceof SystemError) return null
+      throw error
+    }
+  }
+
   /** A place whose directory stays open while another is looked up. */
   #held(path: RawPath): Place & { release(): void } {
     const slash = path.lastIndexOf('/')
     if (slash < 0) return { dir: this.root, name: path, release: () => undefined }
-    const flags = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW
-    const dir = openBeneath(this.root, path.slice(0, slash), flags)
+    const dir = this.#openDirectory(path.slice(0, slash), O_PATH)
     return { dir, name: path.slice(slash + 1), release: () => close(dir) }
   }
 }

@@ -1,6 +1,6 @@
 import { copyXattrs } from '../attributes/xattr.js'
 import type { Destination } from '../disk/destination.js'
-import { type FileEntry, isDevice, isRegular, isSymlink } from '../flist/entry.js'
+import { type FileEntry, linkGroupOf, isDevice, isRegular, isSymlink } from '../flist/entry.js'
 import { close, type Stat } from '../kernel.js'
 import type { RawPath } from '../raw-path.js'
 import { FNAMECMP, S_IFMT } from '../wire/constants.js'
@@ -47,10 +47,14 @@ function sameContent(r: Receiving, tree: Destination, entry: FileEntry, path: Ra
 /** Whether a file of an alternate directory did all that was to be done, or serves as basis. */
 export type StandIn = { done: true; stat: Stat; changed: boolean } | { done: false; basis: Basis } | null
 
-/** For a regular file that is not here. */
-export function standIn(r: Receiving, entry: FileEntry, path: RawPath): StandIn {
+/** For a regular file that is not here; one that is here only gives way to its like in every respect. */
+export function standIn(r: Receiving, entry: FileEntry, path: RawPath, here: Stat | null): StandIn {
   const found = findAlternate(r, entry, path)
-  if (found === null) return null
+  if (found === null || (here !== null && found.level < 3)) return null
+  if (here !== null) {
+    if (linkGroupOf(here) === linkGroupOf(found.stat)) return null
+    if (!r.transfer.settings.dryRun) r.tree.unlink(path)
+  }
   const { kind } = r.transfer.settings.alternates ?? { kind: 'compare' as const }
   const { tree, stat, level } = found
   const asBasis: StandIn = { done: false, basis: { tree, path, stat, type: FNAMECMP.BASIS_DIR_LOW + found.index } }

@@ -71,7 +71,7 @@ export class Attributes {
       return null
     }
     try {
-      return readSums(fd, size, this.transfer.sums.list ?? this.transfer.sums.file)
+      return readSums(fd, size, this.transfer.sums.list?.digest ?? this.transfer.sums.file)
     } catch {
       return null
     } finally {

@@ -1,5 +1,5 @@
 import { ProtocolError } from '../errors.js'
-import { punchHole, readAt, truncate, writeAt } from '../kernel.js'
+import { punchHole, readAt, statAt, truncate, writeAt } from '../kernel.js'
 import type { Transfer } from '../transfer.js'
 import type { SumHead } from '../wire/sum-head.js'
 
@@ -23,6 +23,8 @@ export class FileWriter {
   readonly #buffer = Buffer.allocUnsafe(BUFFER_BYTES)
   #buffered = 0
   #offset = 0
+  /** How long the file was that is written in place. */
+  readonly #sizeBefore: number
   /** Why writing failed: what comes after it is read and dropped. */
   failure: unknown = null
 
@@ -36,6 +38,7 @@ export class FileWriter {
     readonly options: WriteOptions,
   ) {
     transfer.sums.file.reset()
+    this.#sizeBefore = target >= 0 && transfer.settings.inplace ? statAt(target, '').size : 0
     if (options.appends) this.#startBehind()
   }
 
@@ -132,12 +135,22 @@ export class FileWriter {
 
   /** fileio.c write_sparse(): zeros become holes. */
   #putSparse(bytes: Buffer): void {
-    const overwrites = this.options.sameFile || this.transfer.settings.inplace || this.transfer.settings.preallocate
-    for (let at = 0; at < bytes.length; at += HOLE_BYTES) {
-      const piece = bytes.subarray(at, at + HOLE_BYTES)
-      if (!isZero(piece)) writeAt(this.target, piece, this.#offset + at)
-      else if (overwrites) punch(this.target, this.#offset + at, piece)
+    for (let at = 0; at < bytes.length; ) {
+      const zeros = isZero(bytes.subarray(at, at + HOLE_BYTES))
+      let end = at + HOLE_BYTES
+      while (end < bytes.length && isZero(bytes.subarray(end, end + HOLE_BYTES)) === zeros) end += HOLE_BYTES
+      const run = bytes.subarray(at, end)
+      if (!zeros) writeAt(this.target, run, this.#offset + at)
+      else this.#hole(this.#offset + at, run)
+      at = end
     }
+  }
+
+  /** Where the file has something already, it must go. */
+  #hole(offset: number, zeros: Buffer): void {
+    const { settings } = this.transfer
+    const end = settings.preallocate ? this.options.size : settings.inplace ? this.#sizeBefore : 0
+    if (offset < end) punch(this.target, offset, zeros.subarray(0, end - offset))
   }
 
   /** Writes what is left; the file is as long as what came. */

@@ -12,6 +12,7 @@ import {
 } from '../flist/entry.js'
 import type { FileList } from '../flist/lists.js'
 import { close, type Stat, SystemError, statAt } from '../kernel.js'
+import { deltaTransmission, upToDate } from '../output/names.js'
 import { parent, type RawPath } from '../raw-path.js'
 import { IOERR } from '../transfer.js'
 import { FNAMECMP, ITEM, NDX_DEL_STATS, NDX_DONE, S_IFMT, SIGNIFICANT_ITEM_FLAGS } from '../wire/constants.js'
@@ -47,8 +48,10 @@ export class Generator {
   /** generator.c generate_files() */
   async run(): Promise<void> {
     const { r } = this
-    const { settings, agreement } = r.transfer
+    const { settings, agreement, log } = r.transfer
     if (settings.deleteWhen === 'before') this.#deletePass()
+    if (settings.verbose > 1 && r.onListed === undefined)
+      log.info(deltaTransmission(settings.wholeFile === true).text.trimEnd())
     for (let list = r.lists.active.at(0); list !== undefined; list = await this.#nextAfter(list)) {
       await this.#knowLinks()
       this.#open.push(list)
@@ -211,6 +214,7 @@ export class Generator {
       return undefined
     }
     try {
+      if (r.transfer.settings.relative && !r.transfer.settings.impliedDirs) this.#makeParents(entry)
       if (entry.mode === 0) return this.#missing(entry)
       if (isDirectory(entry.mode)) this.#directory(entry, ndx, !r.lists.incRecurse)
       else if (isRegular(entry.mode)) return this.#regular(list, entry, ndx, false)
@@ -221,6 +225,16 @@ export class Generator {
     }
     return undefined
   }
+
+  /** --no-implied-dirs: directories on the way are made without attributes, where they are missing. */
+  #makeParents({ path }: FileEntry): void {
+    const { r } = this
+    const dir = parent(path)
+    if (dir === '' || dir === this.#madeParent || r.transfer.settings.dryRun) return
+    this.#madeParent = dir
+    if (r.tree.stat(dir) === null) r.tree.makePath(dir, DEFAULT_DIRECTORY & ~r.transfer.here.umask)
+  }
+  #madeParent: RawPath | null = null
 
   #isSkipped({ path }: FileEntry): boolean {
     return this.#skip !== null && isBelow(path, this.#skip)
@@ -278,6 +292,11 @@ export class Generator {
       return
     }
     let stat = this.#stat(path)
+    let at = path
+    if (settings.keepDirlinks && stat !== null && isSymlink(stat.mode)) {
+      const behind = r.tree.directoryAt(path)
+      if (behind !== null) [stat, at] = [behind, `${path}/.` as RawPath]
+    }
     if (this.#leaveAlone(entry, stat, inFull)) return
     if (!settings.impliedDirs && entry.implied) return
     if (stat !== null && !isDirectory(stat.mode)) {
@@ -300,8 +319,8 @@ export class Generator {
     entry.mode = r.attributes.localMode(entry, created ? null : stat)
     this.#itemize(path, entry, ndx, created ? null : stat, created ? ITEM.LOCAL_CHANGE : 0)
     if (stat === null && !settings.dryRun && !this.#makeDirectory(entry, entry.mode, true)) return
-    r.attributes.set(r.tree, path, entry, stat)
-    this.#keepWritable(entry, path)
+    this.#setUnchanged(entry, at, stat)
+    this.#keepWritable(entry, at)
     const deletesNow = settings.deleteWhen === 'during' || settings.deleteWhen === 'delay'
     if (
       !r.lists.incRecurse &&
@@ -378,8 +397,7 @@ export class Generator {
     let before: Stat | null = stat
     if (stat !== null) {
       if (this.#isSame(entry, path, stat)) {
-        r.attributes.set(r.tree, path, entry, stat)
-        this.#itemize(path, entry, ndx, stat, 0)
+        this.#unchanged(entry, path, ndx, stat)
         this.#done(entry, path)
         if (settings.removeSourceFiles) r.confirm(ndx)
         return
@@ -394,7 +412,6 @@ export class Generator {
       if (found === true) return
       before = found
     }
-    if (this.#waitsForOther(list, entry, ndx)) return
     if (!settings.dryRun && !this.#make(entry, path, stat)) return
     r.attributes.set(r.tree, path, entry, null, { exact: true })
     this.#itemize(path, entry, ndx, before, ITEM.LOCAL_CHANGE | ITEM.REPORT_CHANGE)
@@ -478,8 +495,8 @@ export class Generator {
       stat = null
     }
     let basis: Basis | null = stat === null ? null : { tree: r.tree, path, stat, type: FNAMECMP.FNAME }
-    if (stat === null && r.alternates.length > 0) {
-      const found = standIn(r, entry, path)
+    if (r.alternates.length > 0 && !again && (stat === null || settings.alternates?.kind !== 'copy')) {
+      const found = standIn(r, entry, path, stat)
       if (found?.done === true) return this.#stoodIn(entry, path, ndx, found.stat, found.changed)
       if (found !== null) basis = found.basis
     }
@@ -487,8 +504,7 @@ export class Generator {
     if (stat === null && basis === null && partial === null && this.#waitsForOther(list, entry, ndx)) return undefined
     if (stat !== null && r.attributes.unchanged(r.tree, path, entry, stat, again)) {
       if (partial !== null) r.dropPartial(partial)
-      r.attributes.set(r.tree, path, entry, stat)
-      this.#itemize(path, entry, ndx, stat, 0)
+      this.#unchanged(entry, path, ndx, stat)
       this.#done(entry, path)
       if (settings.removeSourceFiles) r.confirm(ndx)
       return undefined
@@ -500,6 +516,24 @@ export class Generator {
     const itemStat = stat ?? (basis !== null ? basis.stat : null)
     if (partial !== null) basis = { ...partial.where, stat: partial.stat, type: FNAMECMP.PARTIAL_DIR }
     return this.#ask(list, entry, ndx, path, basis, itemStat, again)
+  }
+
+  /** What it holds is as it shall be: what else differs is told, and set. */
+  #unchanged(entry: FileEntry, path: RawPath, ndx: number, stat: Stat): void {
+    // An ACL brings its permission bits with it: rsync tells of the ACL alone then.
+    this.#itemize(path, entry, ndx, stat, 0, undefined, ITEM.REPORT_ACL)
+    this.#setUnchanged(entry, path, stat)
+  }
+
+  /** Its content is as it shall be; -vv says so, unless items are told. */
+  #setUnchanged(entry: FileEntry, path: RawPath, stat: Stat | null): void {
+    const { r } = this
+    const { settings, log } = r.transfer
+    // What differs is seen before it is set; the item that tells it follows.
+    const changed = r.attributes.set(r.tree, path, entry, stat)
+    if (settings.verbose <= 1 || settings.itemize > 0 || stat === null) return
+    const directory = isDirectory(entry.mode)
+    if (!changed) log.info(upToDate(path === '' ? '.' : path, directory).text.trimEnd())
   }
 
   #outOfBounds(entry: FileEntry, path: RawPath): boolean {
@@ -620,10 +654,19 @@ export class Generator {
   }
 
   /** generator.c itemize(): tells the sender, which tells the receiver, so that all is in order. */
-  #itemize(path: RawPath, entry: FileEntry, ndx: number, stat: Stat | null, iflags: number, xname?: string): void {
+  #itemize(
+    path: RawPath,
+    entry: FileEntry,
+    ndx: number,
+    stat: Stat | null,
+    iflags: number,
+    xname?: string,
+    bringsMode = 0,
+  ): void {
     const { r } = this
     const { settings, channel } = r.transfer
-    const flags = r.attributes.differences(r.tree, path, entry, stat, iflags, xname ?? null) & 0xffff
+    let flags = r.attributes.differences(r.tree, path, entry, stat, iflags, xname ?? null) & 0xffff
+    if (flags & bringsMode && stat !== null && ((stat.mode ^ entry.mode) & 0o7000) === 0) flags &= ~ITEM.REPORT_PERMS
     const telling =
       (flags & (SIGNIFICANT_ITEM_FLAGS | ITEM.REPORT_XATTR)) !== 0 ||
       settings.verbose > 1 ||
@@ -717,7 +760,7 @@ export class Generator {
     const group = r.links.of(entry)
     if (group.done !== null) return
     group.done = path
-    for (const { ndx, entry: other, list } of group.waiting.splice(0)) {
+    for (const { ndx, entry: other, list } of group.waiting.splice(0).reverse()) {
       const otherPath = r.pathOf(other)
       this.#linkTo(other, ndx, otherPath, this.#stat(otherPath), path)
       if (r.lists.incRecurse) list.inProgress--

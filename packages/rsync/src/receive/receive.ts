@@ -9,10 +9,10 @@ import { type FileEntry, isDevice, isDirectory, isRegular, isSpecial, isSymlink,
 import { Ids } from '../flist/ids.js'
 import { FileLists } from '../flist/lists.js'
 import { fromBytes, type RawPath } from '../raw-path.js'
-import type { ChmodRule } from '../settings.js'
 import { allowsIncRecurse } from '../server-options.js'
+import type { ChmodRule } from '../settings.js'
 import { IOERR, reasonOf, type Transfer } from '../transfer.js'
-import { CF, NDX_FLIST_EOF, NDX_FLIST_OFFSET, RERR } from '../wire/constants.js'
+import { CF, MSG, NDX_FLIST_EOF, NDX_FLIST_OFFSET, RERR } from '../wire/constants.js'
 import type { Cursor } from '../wire/cursor.js'
 import { NdxCodec } from '../wire/ndx.js'
 import { Attributes, powerOf } from './attributes.js'
@@ -52,10 +52,14 @@ export interface ReceiveOptions {
 export async function receive(transfer: Transfer, options: ReceiveOptions): Promise<void> {
   const incoming = new IncomingLists(transfer, options)
   // What is not listed is deleted: where that happens at once for all, all must be listed first.
-  if (incoming.lists.incRecurse && !allowsIncRecurse({ ...transfer.settings, recursive: true, incRecursive: true }, true))
+  if (
+    incoming.lists.incRecurse &&
+    !allowsIncRecurse({ ...transfer.settings, recursive: true, incRecursive: true }, true)
+  )
     throw new ProtocolError('compatibility flags', 'incremental recursion with an option that needs the whole list')
   await incoming.first()
   options.onFirstList?.()
+  if (incoming.isEmpty) return // a sender with nothing to send has gone already
   if (options.destination === null) return list(transfer, incoming, options)
   const receiving = prepare(transfer, incoming, options)
   const { tree } = receiving
@@ -75,6 +79,13 @@ async function both(receiving: Receiving, incoming: IncomingLists, options: Rece
   const { transfer } = receiving
   receiving.tellsDeletions = options.tellsDeletions
   incoming.attach(receiving)
+  const { channel } = transfer
+  const before = channel.onMessage
+  channel.onMessage = (tag, payload) => {
+    if (tag !== MSG.NO_SEND || payload.length !== 4) return before?.(tag, payload) ?? false
+    receiving.report(payload.readInt32LE(), 'failed')
+    return true
+  }
   const receiver = new Receiver(
     receiving,
     tokenSource(transfer),
@@ -131,6 +142,11 @@ class IncomingLists {
       flistFormat(transfer, annexes, incRecurse && !settings.numericIds ? this.#ids : undefined),
     )
     this.#decode = (c) => this.#decoder.decode(c)
+  }
+
+  /** Nothing will come, and who sends is not there any more. */
+  get isEmpty(): boolean {
+    return !this.transfer.here.server && this.lists.active.every(({ entries }) => entries.length === 0)
   }
 
   attach(receiving: Receiving): void {
@@ -230,7 +246,7 @@ export function flistFormat(transfer: Transfer, annexes: readonly Annex[], ids: 
       specials: settings.specials,
       links: settings.links,
     },
-    checksumLength: settings.checksum ? sums.length : 0,
+    checksumLength: settings.checksum ? (sums.list?.length ?? sums.length) : 0,
     relative: settings.relative,
     annexes,
   }
@@ -353,7 +369,7 @@ function makeAndOpen(root: Root, path: RawPath): Destination {
   const missing: RawPath[] = []
   for (let at = path; root.stat(at) === null && at !== '' && at !== '/' && at !== '.'; at = parentOf(at))
     missing.unshift(at)
-  for (const at of missing) root.makeDirectory(at, 0o700)
+  for (const at of missing) root.makeDirectory(at, 0o777 & ~process.umask())
   return new Destination(root.open(path))
 }
 
@@ -374,8 +390,14 @@ function openDestination(transfer: Transfer, lists: FileLists, { root, destinati
   }
   if (total > 1 || path.endsWith('/')) {
     if (stat !== null) throw new TransferError('ERROR: destination path is not a directory', RERR.SYNTAX)
+    const tells = settings.verbose > 0 || settings.itemize > 0 || settings.progress === 'file'
+    const say = () => {
+      if (tells) log.info(`created directory ${path.replace(/(?<=.)\/+$/, '')}`)
+    }
+    if (settings.dryRun) say()
     if (settings.dryRun) return { tree: new Destination(-1), base: resolved, localName: null, nothingThere: true }
     try {
+      if (settings.mkpath) makePath(transfer, root, parentOf(resolved))
       root.makeDirectory(resolved, 0o777 & ~here.umask)
     } catch (error) {
       throw new TransferError(
@@ -384,15 +406,23 @@ function openDestination(transfer: Transfer, lists: FileLists, { root, destinati
       )
     }
     if (first !== null && first.path === '') first.state |= STATE.DIR_CREATED
-    if (settings.verbose > 0 || settings.itemize > 0 || settings.progress === 'file') log.info(`created directory ${path}`)
+    say()
     return opened(transfer, root, resolved, null)
   }
+  if (settings.mkpath && !settings.dryRun) makePath(transfer, root, parentOf(resolved))
   return opened(transfer, root, parentOf(resolved), baseOf(resolved))
+}
+
+/** --mkpath */
+function makePath(transfer: Transfer, root: Root, path: RawPath): void {
+  const missing: RawPath[] = []
+  for (let at = path; at !== '.' && at !== '/' && at !== '' && root.stat(at) === null; at = parentOf(at)) missing.unshift(at)
+  for (const at of missing) root.makeDirectory(at, 0o777 & ~transfer.here.umask)
 }
 
 function opened(transfer: Transfer, root: Root, base: RawPath, localName: RawPath | null): Target {
   try {
-    const tree = new Destination(root.open(base))
+    const tree = new Destination(root.open(base), transfer.settings.keepDirlinks)
     transfer.here.base = transfer.here.module === '' ? absolute(base) : `/${base}`.replace(/\/$/, '')
     return { tree, base, localName, nothingThere: false }
   } catch (error) {

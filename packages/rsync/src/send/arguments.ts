@@ -49,7 +49,7 @@ export async function* argumentsOf(
       // The name is looked for below a directory that is not there.
       transfer.fileError(
         settings.relative || path === '' ? 'change_dir' : 'link_stat',
-        settings.relative ? directory : given,
+        (settings.relative ? directory : given).replace(/(?<=.)\/+$/, ''),
         error,
       )
       continue

@@ -193,7 +193,7 @@ export class OutgoingLists {
     // The last one is listed next: what is in a directory comes before its neighbours.
     for (let ndx = lists.directories.length - 1; ndx >= first; ndx--) {
       const entry = lists.directories[ndx]
-      if (entry.path !== '' && (entry.hasContent || transfer.settings.relative)) this.#pending.push({ entry, ndx })
+      if (entry.path !== '') this.#pending.push({ entry, ndx })
     }
     return list
   }
@@ -337,7 +337,7 @@ export class OutgoingLists {
 
   /** A path as the machine, or the module, knows it. */
   #told(path: RawPath, { tree }: Origin): RawPath {
-    return join(tree.path, path)
+    return toldPath(tree, path)
   }
 
   /** flist.c make_file(): what is sent of a name, or null. */
@@ -461,7 +461,7 @@ export class OutgoingLists {
     try {
       const fd = followed ? tree.openFollowing(entry.path) : tree.open(entry.path)
       try {
-        return readSums(fd, entry.size, sums.list ?? sums.file)
+        return readSums(fd, entry.size, sums.list?.digest ?? sums.file)
       } finally {
         close(fd)
       }
@@ -481,6 +481,12 @@ export class OutgoingLists {
     this.#entries.push(entry)
     count(transfer, entry)
   }
+}
+
+/** A path as the machine, or the module, knows it. */
+export function toldPath(tree: SourceTree, path: RawPath): RawPath {
+  const base = tree.path === '.' ? '' : tree.path.replace(/(?<=.)\/+(?:\.\/*)?$/, '')
+  return join(base as RawPath, path)
 }
 
 /** One object for all entries of a source. */

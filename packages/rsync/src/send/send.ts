@@ -2,13 +2,12 @@ import { carriesXattrs, decodeXattrRequest, encodeXattrValues, type Xattrs } fro
 import { FileError } from '../errors.js'
 import type { FileEntry } from '../flist/entry.js'
 import type { SourceTree } from '../flist/source.js'
-import { join } from '../raw-path.js'
 import { type SenderOptions, sendLists, type XattrAnswer } from '../sender.js'
 import { IOERR, reasonOf, type Transfer } from '../transfer.js'
 import { ITEM, MSG, NDX_DEL_STATS } from '../wire/constants.js'
 import { NdxCodec } from '../wire/ndx.js'
 import { DeflatedTokens, PlainTokens } from '../wire/token.js'
-import { type Argument, type Origin, OutgoingLists, type OutgoingOptions } from './outgoing-lists.js'
+import { type Argument, type Origin, OutgoingLists, type OutgoingOptions, toldPath } from './outgoing-lists.js'
 
 const COMPRESS_LEVEL = 6
 
@@ -74,7 +73,7 @@ function senderOptions(
         log.item(entry, iflags, linkName, moved)
       },
       onBegin: (entry, iflags, linkName) => log.begin?.(entry, iflags, linkName),
-      onFailure: (error) => failure(transfer, error),
+      onFailure: (error, entry) => failure(transfer, error, entry),
       sendStats: () => {
         if (transfer.ioError !== listed) transfer.sayIoError()
         if (options.tellsStats) tellStats(transfer)
@@ -91,18 +90,17 @@ function senderOptions(
 }
 
 /** A file could not be opened or read: it is told, and the receiver keeps what it has. */
-function failure(transfer: Transfer, error: FileError): void {
+function failure(transfer: Transfer, error: FileError, entry: FileEntry): void {
+  const name = transfer.fullName(told((entry.origin as Origin).tree, entry))
   const cause = error.cause ?? error
   if (error.vanished) {
     transfer.ioError |= IOERR.VANISHED
-    transfer.log.warning(`file has vanished: ${transfer.fullName(error.path)}`)
+    transfer.log.warning(`file has vanished: ${name}`)
     return
   }
   transfer.ioError |= IOERR.GENERAL
   transfer.failed = true
-  transfer.log.fileError(
-    `rsync: [sender] send_files failed to open ${transfer.fullName(error.path)}: ${reasonOf(cause)}`,
-  )
+  transfer.log.fileError(`rsync: [sender] send_files failed to open ${name}: ${reasonOf(cause)}`)
 }
 
 function countCreated({ stats }: Transfer, { mode }: FileEntry, iflags: number): void {
@@ -164,7 +162,7 @@ function removeSource(transfer: Transfer, entry: FileEntry): void {
   }
 }
 
-const told = (tree: SourceTree, { path }: FileEntry) => join(tree.path, path)
+const told = (tree: SourceTree, { path }: FileEntry) => toldPath(tree, path)
 
 /** main.c handle_stats() of a server that sends. */
 function tellStats({ channel, stats }: Transfer): void {
