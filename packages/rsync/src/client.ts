@@ -36,6 +36,7 @@ import { send } from './send/send.js'
 import { namesFromFile, namesFromWire, serve } from './server.js'
 import { allowsIncRecurse, serverArguments, splitSecluded } from './server-options.js'
 import type { Invocation, Settings } from './settings.js'
+import { secure, TLS_PORT, tlsFilesOf } from './tls.js'
 import { Transfer } from './transfer.js'
 import { helpText, versionText } from './usage.js'
 import { RSYNC_VERSION } from './version.js'
@@ -342,7 +343,7 @@ class Client {
     const reading = machineReading(settings)
     if (settings.cvsExclude) filter = filter.cvs(reading)
     if (filesFrom !== null && !filesFrom.startsWith(':')) {
-      for (const name of namesFromFile(filesFrom as RawPath, settings.from0)) channel.out.latin1(`${name}\0`)
+      for (const name of namesFromFile(filesFrom as RawPath, settings.from0, true)) channel.out.latin1(`${name}\0`)
       channel.out.u8(0)
     }
     await channel.flush()
@@ -366,6 +367,7 @@ class Client {
       expected: (path, directory) => requested(path) && !(checksFilter && hiddenAnywhere(scopes, path, directory)),
       incomingChmod: [],
       mungeSymlinks: settings.mungeLinks,
+      sanitizes: false,
       ...(settings.listOnly
         ? {
             onListed: (entry) =>
@@ -528,7 +530,7 @@ class Client {
   }
 
   async #connectDaemon(
-    to: { host: string; user: string | null; port: number | null; path: RawPath },
+    to: { host: string; user: string | null; port: number | null; path: RawPath; tls?: true },
     paths: readonly RawPath[],
     serverSends: boolean,
     log: ClientLog,
@@ -536,8 +538,12 @@ class Client {
   ): Promise<{ channel: Channel; agreement: Agreement | null }> {
     const { invocation, settings } = this
     if (to.path.startsWith('/')) throw new TransferError(pathWithoutModule().text, RERR.STARTCLIENT)
-    const port = to.port ?? invocation.port ?? DEFAULT_PORT
-    const socket = await connectTo(to.host, port, invocation, this.#role, signal)
+    const port = to.port ?? invocation.port ?? (to.tls ? TLS_PORT : DEFAULT_PORT)
+    const plain = await connectTo(to.host, port, invocation, this.#role, signal)
+    const limit = settings.connectTimeoutMs || TLS_TIMEOUT_MS
+    const socket = to.tls
+      ? await secure(plain, { host: to.host, port, files: tlsFilesOf(process.env) }, limit, signal)
+      : plain
     const channel = this.#open(socket)
     const module = to.path.split('/', 1)[0]
     const all = serverArguments(settings, { sender: serverSends, paths, daemon: true })
@@ -578,6 +584,7 @@ class Client {
 }
 
 const LINGER_MS = 5_000
+const TLS_TIMEOUT_MS = 15_000
 
 const hiddenAnywhere = (scopes: FilterScopes, path: RawPath, directory: boolean): boolean =>
   scopes.hides(path, directory)

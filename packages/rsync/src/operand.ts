@@ -4,23 +4,25 @@ import type { RawPath } from './raw-path.js'
 export type Operand =
   | { kind: 'local'; path: RawPath }
   | { kind: 'shell'; user: string | null; host: string; path: RawPath }
-  | { kind: 'daemon'; user: string | null; host: string; port: number | null; path: RawPath }
+  | { kind: 'daemon'; user: string | null; host: string; port: number | null; path: RawPath; tls?: true }
 
-const URL_PREFIX = /^rsync:\/\//i
+const URL_PREFIX = /^rsync(s?):\/\//i
 /** `[USER@]HOST` or `[USER@][IPV6]`: what stands in front of the first colon or slash outside of the brackets. */
 const HOST = /^(?:(.*)@)?(?:\[([^\]/]+)\]|([^:/[\]@]*))$/s
 
-/** Tells HOST:PATH, HOST::MODULE/PATH and rsync://HOST:PORT/MODULE/PATH from a local path (options.c check_for_hostspec()). */
+/** Tells HOST:PATH, HOST::MODULE/PATH and rsync://HOST:PORT/MODULE/PATH (rsyncs:// by TLS) from a local path (options.c check_for_hostspec()). */
 export function parseOperand(text: string): Operand {
   return parseUrl(text) ?? parseColon(text) ?? { kind: 'local', path: text as RawPath }
 }
 
 function parseUrl(text: string): Operand | null {
-  if (!URL_PREFIX.test(text)) return null
-  const parts = /^((?:\[[^\]]*\]|[^:/[\]])*)(?::(\d*))?(?:\/(.*))?$/s.exec(text.replace(URL_PREFIX, ''))
+  const prefix = URL_PREFIX.exec(text)
+  if (prefix === null) return null
+  const parts = /^((?:\[[^\]]*\]|[^:/[\]])*)(?::(\d*))?(?:\/(.*))?$/s.exec(text.slice(prefix[0].length))
   const name = parts && parseHost(parts[1])
   if (!name) return null
-  return { kind: 'daemon', ...name, port: Number(parts[2] ?? 0) || null, path: (parts[3] ?? '') as RawPath }
+  const tls = prefix[1] === '' ? {} : { tls: true as const } // ours alone: stock rsync has rsync-ssl for it
+  return { kind: 'daemon', ...name, port: Number(parts[2] ?? 0) || null, path: (parts[3] ?? '') as RawPath, ...tls }
 }
 
 function parseColon(text: string): Operand | null {

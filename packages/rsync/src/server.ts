@@ -6,7 +6,7 @@ import { TransferError } from './errors.js'
 import { decodeRule, FilterList, FilterScopes, listTravels, type Reading, receiveRules } from './filter.js'
 import { agreeAsServer } from './handshake.js'
 import { listLine } from './output/list.js'
-import { type RawPath, toBytes } from './raw-path.js'
+import { join, type RawPath, toBytes } from './raw-path.js'
 import { receive } from './receive/receive.js'
 import { argumentsOf, type Places } from './send/arguments.js'
 import { incompressible } from './send/incompressible.js'
@@ -24,6 +24,8 @@ export interface ServedModule {
   incomingChmod: readonly ChmodRule[]
   outgoingChmod: readonly ChmodRule[]
   mungeSymlinks: boolean
+  /** Without a chroot: what leads out of the module is made to lead below it. */
+  sanitizes: boolean
   forbidden: (path: RawPath, directory: boolean) => boolean
   /** `dont compress` */
   dontCompress: string
@@ -70,10 +72,9 @@ export async function serve(
   options.onMultiplexed?.()
   const seedFirst = (agreement.compatFlags & CF.CHKSUM_SEED_FIX) !== 0
   const sums = await acquireSums(agreement.checksum, agreement.seed, seedFirst)
-  const own = {
-    ...sums,
-    list: await listSum((settings.checksumChoice?.[1] ?? agreement.checksum) as Checksum, agreement.seed, seedFirst),
-  }
+  // Made only where it is asked for: each is a WebAssembly memory of its own.
+  const listName = (settings.checksumChoice?.[1] ?? agreement.checksum) as Checksum
+  const own = settings.checksum ? { ...sums, list: await listSum(listName, agreement.seed, seedFirst) } : sums
   const transfer = new Transfer(settings, agreement, channel, own, log, {
     role: sender ? 'sender' : 'Receiver',
     server: true,
@@ -150,6 +151,8 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
   const filter = await receiveFilter(transfer, reading, false)
   if (settings.filesFrom !== null && settings.filesFrom !== '-') forwardNames(transfer, settings.filesFrom as RawPath)
   const destination = (invocation.operands[0] ?? '.') as RawPath
+  const top = root.resolve(options.base, destination)
+  const inside = (path: RawPath) => join(top, path)
   const scopes = new FilterScopes(filter.at(options.places.absolute(root.resolve(options.base, destination)), reading), true)
   await receive(transfer, {
     root: { ...rooted(root, options.base) },
@@ -162,11 +165,16 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
           },
         }
       : {}),
-    protection: scopes,
-    forbidden: module?.forbidden ?? (() => false),
+    protection: {
+      // What a module keeps to itself is not deleted either.
+      protects: (path, directory, doomed) =>
+        (module?.forbidden(inside(path), directory) ?? false) || scopes.protects(path, directory, doomed),
+    },
+    forbidden: (path, directory) => module?.forbidden(inside(path), directory) ?? false,
     expected: () => true,
     incomingChmod: module?.incomingChmod ?? [],
     mungeSymlinks: module?.mungeSymlinks ?? settings.mungeLinks,
+    sanitizes: module?.sanitizes ?? false,
     receiveStats: undefined,
     tellsDeletions: settings.stats,
   })
@@ -200,8 +208,12 @@ export async function* namesFromWire(channel: Channel): AsyncGenerator<RawPath> 
   }
 }
 
-/** --files-from=FILE: a name a line, or with --from0 between NULs; lines that begin with # or ; are comments. */
-export function* namesFromFile(file: RawPath, from0: boolean): Generator<RawPath> {
+/**
+ * --files-from=FILE: a name a line, or with --from0 between NULs. Lines that begin with # or ; are comments, except where
+ * the names travel to the other end: `comments` then.
+ */
+export function* namesFromFile(file: RawPath, from0: boolean, comments = false): Generator<RawPath> {
+  const isName = (line: string) => line !== '' && (comments || !/^[#;]/.test(line))
   const fd = file === '-' ? 0 : openNames(file)
   const buffer = Buffer.allocUnsafe(1 << 16)
   let rest = ''
@@ -211,9 +223,9 @@ export function* namesFromFile(file: RawPath, from0: boolean): Generator<RawPath
       if (length === 0) break
       const names = (rest + buffer.toString('latin1', 0, length)).split(from0 ? '\0' : /[\r\n\0]/)
       rest = names.pop() ?? ''
-      for (const name of names) if (name !== '' && !/^[#;]/.test(name)) yield name as RawPath
+      for (const name of names) if (isName(name)) yield name as RawPath
     }
-    if (rest !== '' && !/^[#;]/.test(rest)) yield rest as RawPath
+    if (isName(rest)) yield rest as RawPath
   } finally {
     if (fd !== 0) closeSync(fd)
   }
@@ -230,7 +242,7 @@ function openNames(file: RawPath): number {
 /** io.c forward_filesfrom_data(): a file of the receiver's side names what the sender shall send. */
 export function forwardNames(transfer: Transfer, file: RawPath): void {
   const { channel, settings } = transfer
-  for (const name of namesFromFile(file, settings.from0)) channel.out.latin1(`${name}\0`)
+  for (const name of namesFromFile(file, settings.from0, true)) channel.out.latin1(`${name}\0`)
   channel.out.u8(0)
   void channel.flush()
 }

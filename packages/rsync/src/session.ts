@@ -12,6 +12,7 @@ import { groupName, userName } from './kernel.js'
 import type { Pace } from './pace.js'
 import { openShell, sharingConnection } from './remote-shell.js'
 import { type SenderReport, sendFiles } from './sender.js'
+import { explainLoss, secure, TLS_PORT, type TlsFiles } from './tls.js'
 import { CF, DEFAULT_PORT, MSG, PROTOCOL } from './wire/constants.js'
 import { DeflatedTokens, PlainTokens } from './wire/token.js'
 
@@ -21,13 +22,20 @@ const LINGER_MS = 5_000
 const REFUSAL_MS = 100
 const COMPLAINT_MS = 200
 
-/** A module of a daemon, and a directory in it; or, with `shell`, a directory of a machine. */
+/** A module of a daemon, and a directory in it; or a directory of a machine: of another with `shell`, of this with `local`. */
 export interface Remote {
   host: string
   port?: number
   module: string
-  /** Below the module, latin1, without slashes at its ends; '' is the module itself. With `shell`, as its rsync takes it. */
+  /**
+   * Below the module, latin1, without slashes at its ends; '' is the module itself. With `shell`, as its rsync takes it;
+   * with `local`, absolute.
+   */
   path: string
+  /** A directory of this machine: the server is in this process. There is no host then. */
+  local?: true
+  /** The daemon speaks TLS; these are the files for it. */
+  tls?: TlsFiles
   /** It is reached by way of this command, such as `ssh`, as this user; there is no module then. */
   shell?: { command: readonly string[]; user: string | undefined }
 }
@@ -55,6 +63,8 @@ export interface SessionOptions {
   timeoutMs: number
   pace?: Pace | undefined
   motd?: (line: string) => void
+  /** With a local remote: opens its directory when a list has come, or throws. Without it, it is made where it is missing. */
+  openDirectory?: (() => number) | undefined
   /** For tests: an older protocol, fewer checksums. */
   protocol?: number
   checksums?: readonly Checksum[]
@@ -105,12 +115,13 @@ export class Session {
   ) {}
 
   static async open(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
-    const { shell } = options.remote
+    const { shell, local } = options.remote
+    if (local === true) return Session.#openLocal(options, signal)
     if (shell !== undefined) {
       const { host, port } = options.remote
       return sharingConnection({ host, port, ...shell }, () => Session.#openShell(options, shell, signal))
     }
-    const socket = await connect(options.remote, signal)
+    const socket = await connectTo(options.remote, signal)
     const channel = new Channel(socket, options.timeoutMs, paceOf(options))
     const abort = () => channel.abort(new ConnectError('cancelled'))
     signal?.addEventListener('abort', abort)
@@ -127,7 +138,8 @@ export class Session {
       return await Session.#agreed(options, channel, agreement)
     } catch (error) {
       channel.destroy()
-      throw error
+      const { host, port, tls } = options.remote
+      throw tls === undefined ? error : explainLoss(error, { host, port: port ?? TLS_PORT, files: tls })
     } finally {
       signal?.removeEventListener('abort', abort)
     }
@@ -145,13 +157,7 @@ export class Session {
     const abort = () => channel.abort(new ConnectError('cancelled'))
     signal?.addEventListener('abort', abort)
     try {
-      const { compress, protocol, checksums } = options
-      const agreement = await shellHandshake(channel, {
-        compress,
-        ...(protocol === undefined ? {} : { protocol }),
-        ...(checksums === undefined ? {} : { checksums }),
-      })
-      return await Session.#agreed(options, channel, agreement)
+      return await Session.#agreeWithServer(options, channel)
     } catch (error) {
       // What the shell had to say is on its standard error, which may come a moment later.
       if (!channel.alive && error instanceof ConnectError && error.message !== 'cancelled') {
@@ -164,6 +170,28 @@ export class Session {
     } finally {
       signal?.removeEventListener('abort', abort)
     }
+  }
+
+  /** Sender and receiver in one process, joined in memory: the same engine, the same messages. */
+  static async #openLocal(options: SessionOptions, signal: AbortSignal | undefined): Promise<Session> {
+    // Only a mirror that has such a target needs what a server is made of.
+    const { joinServer } = await import('./local-server.js')
+    if (signal?.aborted) throw new ConnectError('cancelled')
+    const socket = joinServer(serverArgs(options, null), options.openDirectory)
+    const channel = new Channel(socket, 0, paceOf(options)) // whatever hangs here hangs the process
+    channel.quiet = true
+    return Session.#agreeWithServer(options, channel)
+  }
+
+  /** With a server that was given its arguments when it was started. */
+  static async #agreeWithServer(options: SessionOptions, channel: Channel): Promise<Session> {
+    const { protocol, checksums } = options
+    const agreement = await shellHandshake(channel, {
+      compress: compresses(options),
+      ...(protocol === undefined ? {} : { protocol }),
+      ...(checksums === undefined ? {} : { checksums }),
+    })
+    return Session.#agreed(options, channel, agreement)
   }
 
   static async #agreed(options: SessionOptions, channel: Channel, agreement: Agreement): Promise<Session> {
@@ -292,6 +320,9 @@ function summary(said: Said): Pick<TransferReport, 'errors' | 'notices' | 'delet
   return { errors, notices: said.notices, deleted: said.deleted }
 }
 
+/** As rsync does, nothing is compressed on its way through memory. */
+const compresses = ({ compress, remote }: SessionOptions) => compress && remote.local !== true
+
 const deletesUnlisted = ({ delete: deletes, keepUnlisted }: SessionOptions) => deletes && keepUnlisted !== true
 
 /** exclude.c send_filter_list(): each rule behind its length; the receiver protects what they hide. */
@@ -317,10 +348,12 @@ function sendNames(channel: Channel, entries: readonly FileEntry[]): void {
   encodeIdList(channel.out, named(groups), null)
 }
 
-/** options.c server_options(): what the server process is told; without a greeting, at the other end of a remote shell. */
+/** options.c server_options(): what the server is told; without a greeting, when it is started. */
 function serverArgs(options: SessionOptions, greeting: Greeting | null): string[] {
   const protocol = Math.min(greeting?.protocol ?? PROTOCOL.MAX, options.protocol ?? PROTOCOL.MAX)
-  const letters = `${options.dryRun ? 'n' : ''}logDtprH${options.ignoreTimes ? 'I' : ''}${options.compress ? 'z' : ''}${options.update ? 'u' : ''}`
+  const { module, path, shell, local } = options.remote
+  // A local basis is not worth its checksums, as rsync has it: to read it takes as long as to write anew.
+  const letters = `${options.dryRun ? 'n' : ''}${local ? 'W' : ''}logDtprH${options.ignoreTimes ? 'I' : ''}${compresses(options) ? 'z' : ''}${options.update ? 'u' : ''}`
   // No `i`: without incremental recursion one list is one batch.
   const args = [
     '--server',
@@ -334,7 +367,7 @@ function serverArgs(options: SessionOptions, greeting: Greeting | null): string[
   if (options.delete && protocol >= 31) args.push('--delete-missing-args')
   if (options.numericIds) args.push('--numeric-ids')
   if (asksNanoseconds(options, greeting)) args.push('--modify-window=-1')
-  const { module, path, shell } = options.remote
+  if (local === true) return [...args, '.', `${path}/`]
   if (shell !== undefined) return [...args, '.', `${Buffer.from(path, 'latin1').toString()}/`]
   return [...args, '.', `${escapeGlob(path === '' ? module : `${module}/${path}`)}/`]
 }
@@ -344,7 +377,12 @@ function serverArgs(options: SessionOptions, greeting: Greeting | null): string[
  * sent anyway, but a full sync would compare all content, so it is asked for only where the daemon is surely newer.
  */
 function asksNanoseconds(options: SessionOptions, greeting: Greeting | null): boolean {
-  return options.ignoreTimes || options.nanoseconds === true || (greeting !== null && greeting.digests !== null)
+  return (
+    options.remote.local === true ||
+    options.ignoreTimes ||
+    options.nanoseconds === true ||
+    (greeting !== null && greeting.digests !== null)
+  )
 }
 
 /** The daemon expands wildcards in its arguments. */
@@ -358,8 +396,13 @@ function linger(socket: Socket): void {
   socket.once('close', () => clearTimeout(timer))
 }
 
-function connect(remote: Remote, signal?: AbortSignal): Promise<Socket> {
-  const { host, port = DEFAULT_PORT } = remote
+async function connectTo({ host, port, tls }: Remote, signal?: AbortSignal): Promise<Socket> {
+  if (tls === undefined) return connect(host, port ?? DEFAULT_PORT, signal)
+  const peer = { host, port: port ?? TLS_PORT, files: tls }
+  return secure(await connect(host, peer.port, signal), peer, CONNECT_TIMEOUT_MS, signal)
+}
+
+function connect(host: string, port: number, signal?: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connectTcp({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 })
     const fail = (error: Error) => {

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path'
-import { DEFAULT_PORT } from '@syncline/rsync'
+import { DEFAULT_PORT, type RawPath, TLS_PORT, type TlsFiles } from '@syncline/rsync'
 import { type Document, isNode, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
 import { type Action, checkedUrl, type Deed } from './actions.js'
-import { type Destination, parseDestination } from './destination.js'
+import { type Destination, parseDestination, realPath, refuseWithin } from './destination.js'
 import { ConfigError } from './errors.js'
 import type { GuardOptions } from './guarded.js'
 import type { MirrorOptions } from './mirror.js'
@@ -24,6 +24,12 @@ import type { TargetOptions } from './target.js'
 
 const CONFIG_MAX = 1 << 20
 const ALIASES_MAX = 100
+
+const tls = z.strictObject({
+  ca: z.string().min(1).optional().describe("Whose certificates are believed. Default: the system's list"),
+  certificate: z.string().min(1).optional().describe('Our own certificate, where the server asks for one'),
+  key: z.string().min(1).optional().describe("Its key. Default: in the certificate's file"),
+})
 
 /** What may stand beside a target, or beside a source for all its targets. */
 const targetKeys = {
@@ -48,6 +54,7 @@ const targetKeys = {
     .optional()
     .describe('Seconds of silence after which a connection is given up. Default: 60'),
   rsh: z.string().min(1).optional().describe('The remote shell for HOST:/PATH, with its options. Default: ssh'),
+  tls: tls.optional().describe('PEM files for rsyncs://. Default: RSYNC_SSL_CA_CERT, RSYNC_SSL_CERT and RSYNC_SSL_KEY'),
   'password-file': z.string().min(1).optional().describe('A file, mode 600, whose first line is the password'),
   'password-env': z.string().min(1).optional().describe('The environment variable that holds the password'),
   'password-credential': z
@@ -62,7 +69,9 @@ const NO_PASSWORD = { 'password-file': undefined, 'password-env': undefined, 'pa
 
 const to = z
   .string()
-  .describe('[USER@]HOST::MODULE[/PATH], rsync://[USER@]HOST[:PORT]/MODULE[/PATH], or [USER@]HOST:/PATH by ssh')
+  .describe(
+    '/DIRECTORY, [USER@]HOST::MODULE[/PATH], rsync://[USER@]HOST[:PORT]/MODULE[/PATH], rsyncs:// likewise by TLS, or [USER@]HOST:/PATH by ssh',
+  )
 const targetMapping = z.strictObject({ to, ...targetKeys })
 const target = z.union([to, targetMapping])
 
@@ -203,8 +212,10 @@ export function readConfig(file: string, plugin?: string): Config {
 /** Two that write to one place would delete each other's files. */
 function refuseOverlaps({ file, mirrors }: Config): void {
   const all = mirrors.flatMap(({ targets }) => targets.map(({ destination }) => destination))
-  const place = ({ remote: { host, port, module, path, shell } }: Destination) =>
-    `${host.toLowerCase()}:${shell === undefined ? (port ?? DEFAULT_PORT) : 'ssh'}/${module}/${path === '' ? '' : `${path}/`}`
+  const place = ({ remote: { host, port, module, path, shell, local, tls } }: Destination) =>
+    local
+      ? `${realPath(path as RawPath)}/`
+      : `${host.toLowerCase()}:${shell === undefined ? (port ?? (tls === undefined ? DEFAULT_PORT : TLS_PORT)) : 'ssh'}/${module}/${path === '' ? '' : `${path}/`}`
   for (const [i, one] of all.entries()) {
     const other = all
       .slice(0, i)
@@ -282,13 +293,15 @@ function unknownKey(path: Path, key: string): ValueError {
   const { shape } =
     path.length === 0
       ? schema
-      : path.includes('targets')
-        ? targetMapping
-        : path.includes('actions')
-          ? action
-          : path[0] === 'guards'
-            ? guard
-            : source
+      : path.at(-1) === 'tls'
+        ? tls
+        : path.includes('targets')
+          ? targetMapping
+          : path.includes('actions')
+            ? action
+            : path[0] === 'guards'
+              ? guard
+              : source
   return new ValueError([...path, key], `there is no such key; known are ${Object.keys(shape).join(', ')}`)
 }
 
@@ -337,8 +350,9 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
       'initial-sync': initialSync,
       'full-sync': fullSync,
     } = one
+    const source = at([...path, 'path'], () => resolveSource(one.path))
     return {
-      source: at([...path, 'path'], () => resolveSource(one.path)),
+      source,
       rules: [
         ...include.map((text, k) => at([...path, 'include', k], () => patternRule('pattern ', text, true))),
         ...exclude.map((text, k) => at([...path, 'exclude', k], () => patternRule('pattern ', text, false))),
@@ -358,7 +372,12 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
         // A target's own password goes before the one beside the source, wherever it comes from.
         const ownPassword = PASSWORD_KEYS.some((key) => Object.hasOwn(own, key))
         const common = ownPassword ? { ...one, ...NO_PASSWORD } : one
-        return targetOf(own.to, { ...common, ...own }, [...path, 'targets', k])
+        const options = targetOf(own.to, { ...common, ...own }, [...path, 'targets', k])
+        const { destination } = options
+        at([...path, 'targets', k], () => refuseWithin(source, destination))
+        if ('tls' in own && destination.remote.tls === undefined)
+          throw new ValueError([...path, 'targets', k, 'tls'], `it is for rsyncs://, and ${own.to} is not`)
+        return options
       }),
     }
   })
@@ -404,8 +423,14 @@ function hostAndPort(text: string): HttpAddress {
   return address
 }
 
+const definedOf = ({ ca, certificate, key }: NonNullable<TargetKeys['tls']> = {}): TlsFiles => ({
+  ...(ca !== undefined && { ca }),
+  ...(certificate !== undefined && { certificate }),
+  ...(key !== undefined && { key }),
+})
+
 function targetOf(to: string, keys: TargetKeys, path: Path): TargetOptions {
-  const destination = at(path, () => parseDestination(to, keys.rsh))
+  const destination = at(path, () => parseDestination(to, keys.rsh, definedOf(keys.tls)))
   const {
     bwlimit,
     'password-file': file,

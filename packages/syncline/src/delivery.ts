@@ -25,6 +25,7 @@ import type { RootGuard } from './guard.js'
 import type { LinkIndex } from './links.js'
 import { MUCH_WORK, releaseSoon } from './memory.js'
 import { pairedEntries } from './moves.js'
+import type { Place } from './place.js'
 import { transferSplit } from './split.js'
 import type { TargetOptions } from './target.js'
 
@@ -85,6 +86,8 @@ export class Delivery {
   constructor(
     readonly options: TargetOptions,
     readonly view: SourceView,
+    /** Of a local directory. */
+    readonly place: Place | undefined,
   ) {
     this.#limit = options.maxDelete === undefined ? undefined : new DeletionLimit(options.maxDelete)
     this.#pace = options.rate > 0 ? new Pace(options.rate) : undefined
@@ -97,6 +100,7 @@ export class Delivery {
 
   /** One session to see whether the daemon takes us at all; it is kept for the first changes. */
   async probe(): Promise<void> {
+    await this.place?.check()
     const session = await this.pool.acquire()
     try {
       this.#nanoseconds = session.canCompareNanoseconds
@@ -136,6 +140,7 @@ export class Delivery {
     const { source, links, guard, log } = this.view
     const { quick, scheduled } = marks[0]
     const filter = scheduled ? this.view.scheduledFilter : this.view.filter
+    const replaced = (await this.place?.check()) === true
     const session = quick
       ? await this.pool.acquireOther((signal) => this.#open({ ignoreTimes: false, filter }, signal))
       : await this.pool.acquire()
@@ -164,7 +169,7 @@ export class Delivery {
         used = true
         delivered.report = await this.#transfer(session, batch, {
           deferLarge: !bulk || quick,
-          ahead: alone && this.#mayGoAhead(batch),
+          ahead: alone && !replaced && this.#mayGoAhead(batch),
         })
         log.debug(
           { target: this.#destination.name, names: batch.entries.length, sent: delivered.report.sent },
@@ -225,6 +230,7 @@ export class Delivery {
    */
   async link(from: RawPath, to: RawPath): Promise<void> {
     const { source, filter, guard } = this.view
+    await this.place?.check()
     const session = await this.pool.acquireOther((signal) =>
       this.#open({ ignoreTimes: false, keepUnlisted: true }, signal),
     )
@@ -255,6 +261,7 @@ export class Delivery {
 
   /** Asks, without changing anything, whether these files are there as they are here. Throws as `send` does. */
   async matches(sample: readonly RawPath[]): Promise<boolean> {
+    if ((await this.place?.check()) === true) return false
     const kind = { ignoreTimes: false, dryRun: true, keepUnlisted: true }
     const session = await this.pool.acquireOther((signal) => this.#open(kind, signal))
     const { source } = this.view
@@ -368,6 +375,7 @@ export class Delivery {
         timeoutMs,
         update,
         pace: this.#pace,
+        openDirectory: this.place === undefined ? undefined : () => this.place!.open(),
       },
       signal,
     )

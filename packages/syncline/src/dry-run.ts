@@ -77,7 +77,7 @@ const REPORTS: [flag: number, letter: string][] = [
   [ITEM.REPORT_ACL, 'a'],
   [ITEM.REPORT_XATTR, 'x'],
 ]
-const TYPE: Record<number, string> = { 4: 'd', 7: 'f', 9: 'L', 2: 'D', 6: 'D', 1: 'S', 11: 'S' }
+const TYPE: Record<number, string> = { 4: 'd', 8: 'f', 10: 'L', 2: 'D', 6: 'D', 1: 'S', 12: 'S' }
 
 /** The eleven letters of rsync's %i, such as `<f.st......`. */
 function itemize(entry: FileEntry, iflags: number): string {

@@ -146,6 +146,15 @@ export class Journal {
     this.#push({ key: syncedKey(target), value: what === undefined ? undefined : Buffer.from(what) })
   }
 
+  /** What the directory of a local target was when it was written to last. */
+  async place(target: string): Promise<string | undefined> {
+    return (await this.db.get(placeKey(target)))?.toString('latin1')
+  }
+
+  setPlace(target: string, what: string | undefined): void {
+    this.#push({ key: placeKey(target), value: what === undefined ? undefined : Buffer.from(what, 'latin1') })
+  }
+
   /** Resolves when all that was said so far is written. Throws when the disk refuses. */
   async flush(): Promise<void> {
     while (this.#writing !== undefined) await this.#writing
@@ -204,6 +213,7 @@ function keyOf(target: string, path: RawPath): Buffer {
 const recordKey = (directory: RawPath) => Buffer.concat([Buffer.from('\0d'), Buffer.from(directory, 'latin1')])
 const touchedKey = (directory: RawPath) => Buffer.concat([Buffer.from('\0t'), Buffer.from(directory, 'latin1')])
 const haltedKey = (target: string) => Buffer.from(`\0h${target}`)
+const placeKey = (target: string) => Buffer.from(`\0p${target}`)
 const syncedKey = (target: string) => Buffer.from(`\0s${target}`)
 
 /**

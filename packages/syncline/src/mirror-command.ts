@@ -21,13 +21,15 @@ import { accept, resume, showStatus } from './status.js'
 
 const EXIT_CODES = `
 DEST is [USER@]HOST::MODULE[/PATH] or rsync://[USER@]HOST[:PORT]/MODULE[/PATH]: a module of any rsync daemon, 3.0 or newer;
-or [USER@]HOST:/PATH: a directory, by ssh and the rsync there (login by key; one connection is kept).
+rsyncs://[USER@]HOST[:PORT]/MODULE[/PATH]: the same by TLS (port 874; RSYNC_SSL_CA_CERT, RSYNC_SSL_CERT and RSYNC_SSL_KEY name
+files, as for rsync-ssl); [USER@]HOST:/PATH: a directory, by ssh and the rsync there (login by key; one connection is kept);
+or /DIRECTORY: one of this machine.
 What is in SRC is made to be in DEST, and what is not in SRC is deleted there unless --no-delete.
 
 SIGHUP reopens the log and reads the configuration again: what it changes is changed, without a full sync of the rest.
 
 Exit codes: 0 ended by a signal; 1 wrong usage, or the module is read only; 3 SRC is not a directory;
-5 the daemon refuses (password, unknown module, address); other codes are rsync's.`
+5 the daemon refuses (password, unknown module, address, certificate); other codes are rsync's.`
 
 interface SubOptions {
   stateDir?: string

@@ -253,6 +253,7 @@ export class Mirror {
       // Should it ever come back, it is another.
       this.journal.setSynced(name, undefined)
       this.journal.setHalted(name, undefined)
+      this.journal.setPlace(name, undefined)
       await this.journal.prune(name, () => false)
     }
     await this.journal.flush().catch(() => undefined)

@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { type Credentials, type FilterRule, fromBytes, parseRule, parseRules, type RawPath } from '@syncline/rsync'
 import type { Config } from './config.js'
 import { type Limit, parseLimit } from './deletion-limit.js'
-import { type Destination, parseDestination } from './destination.js'
+import { type Destination, isWithin, parseDestination, refuseWithin } from './destination.js'
 import { ConfigError } from './errors.js'
 import type { MirrorOptions } from './mirror.js'
 import type { ProcessOptions } from './run.js'
@@ -40,9 +40,12 @@ export interface CommandOptions {
 
 /** What `syncline [OPTIONS] SRC DEST...` is to mirror. Throws ConfigError. */
 export function mirrorOf(source: string, destinations: readonly string[], options: CommandOptions): MirrorOptions {
+  const path = resolveSource(source)
+  const resolved = resolveDestinations(destinations, options.rsh)
+  for (const destination of resolved) refuseWithin(path, destination)
   return {
-    source: resolveSource(source),
-    targets: resolveDestinations(destinations, options.rsh).map((destination) => ({
+    source: path,
+    targets: resolved.map((destination) => ({
       destination,
       credentials: credentialsOf(destination, { file: options.passwordFile }),
       passwordFile: options.passwordFile,
@@ -110,6 +113,14 @@ export function resolveDestinations(texts: readonly string[], rsh: string | unde
   const destinations = texts.map((text) => parseDestination(text, rsh))
   const twice = texts.find((text, i) => texts.indexOf(text) !== i)
   if (twice !== undefined) throw new ConfigError(`DEST "${twice}" is given twice`)
+  const local = destinations.filter(({ remote }) => remote.local)
+  for (const one of local) {
+    const other = local.find((two) => two !== one && isWithin(two.remote.path as RawPath, one.remote.path as RawPath))
+    if (other !== undefined)
+      throw new ConfigError(
+        `DEST "${other.name}" is DEST "${one.name}", or below it: each would delete what the other has`,
+      )
+  }
   return destinations
 }
 

@@ -1,8 +1,10 @@
-import { closeSync, existsSync, openSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:http'
-import { printable, RemoteError, toBytes } from '@syncline/rsync'
+import { resolve } from 'node:path'
+import { fromBytes, printable, type RawPath, RemoteError } from '@syncline/rsync'
 import type { Config } from './config.js'
 import { serveControl, serveGuards, serveHttp } from './control.js'
+import { isWithin } from './destination.js'
 import { detach, isDetached, reportStarted } from './detach.js'
 import { dryRun } from './dry-run.js'
 import { ConfigError } from './errors.js'
@@ -55,7 +57,7 @@ export async function runMirrors(
   reread?: () => Config,
   guarded: readonly GuardOptions[] = [],
 ): Promise<number> {
-  for (const { source } of list) stateOutside(source, options.stateDir)
+  for (const one of list) stateOutside(one, options.stateDir)
   if (options.dryRun) return dryRunAll(list)
   const log = openLog(options.log)
   const running: Running[] = []
@@ -151,7 +153,7 @@ export async function runMirrors(
   async function reload(read: () => Config): Promise<void> {
     try {
       const config = read()
-      for (const { source } of config.mirrors) stateOutside(source, options.stateDir)
+      for (const one of config.mirrors) stateOutside(one, options.stateDir)
       const wanted = [...config.mirrors]
       const closed: MirrorOptions[] = []
       for (const one of [...running]) {
@@ -220,25 +222,14 @@ async function dryRunAll(list: readonly MirrorOptions[]): Promise<number> {
   return code
 }
 
-/** A journal below SRC would be a change that each change makes. */
-function stateOutside(source: string, stateDir: string): void {
-  const above = (path: string): string => {
-    try {
-      return realpathSync.native(path)
-    } catch {
-      const parent = path.replace(/\/+[^/]*\/*$/, '')
-      return parent === path || parent === '' ? '/' : above(parent)
-    }
-  }
-  const state = Buffer.from(above(stateDir.startsWith('/') ? stateDir : `${process.cwd()}/${stateDir}`)).toString(
-    'latin1',
-  )
-  const real = Buffer.from(above(toBytes(source).toString())).toString('latin1')
-  if (
-    `${state}/`.startsWith(real === '/' ? '//' : `${real}/`) ||
-    `${state}/`.startsWith(source === '/' ? '//' : `${source}/`)
-  )
-    throw new ConfigError(`the state directory ${stateDir} is below SRC; choose another with --state-dir`)
+/** A journal below SRC would be a change that each change makes; below DEST it would be deleted. */
+function stateOutside({ source, targets }: MirrorOptions, stateDir: string): void {
+  const state = fromBytes(Buffer.from(resolve(stateDir)))
+  const refuse = (where: string) =>
+    new ConfigError(`the state directory ${stateDir} is below ${where}; choose another with --state-dir`)
+  if (isWithin(state, source)) throw refuse('SRC')
+  for (const { destination } of targets)
+    if (destination.remote.local && isWithin(state, destination.remote.path as RawPath)) throw refuse(destination.name)
 }
 
 /**

@@ -23,6 +23,7 @@ import { HaltError } from './errors.js'
 import type { Extent, Journal } from './journal.js'
 import type { Departure } from './links.js'
 import type { Move } from './moves.js'
+import { Place } from './place.js'
 
 const ROOT = '' as RawPath
 const BATCH_MAX = 5_000
@@ -140,7 +141,22 @@ export class Target {
     readonly options: TargetOptions,
     readonly context: TargetContext,
   ) {
-    this.#delivery = new Delivery(options, context)
+    this.#delivery = new Delivery(options, context, this.#place())
+  }
+
+  /** A local directory that is another one than before has nothing of what the target had. */
+  #place(): Place | undefined {
+    const { local, path } = this.options.destination.remote
+    if (local !== true) return undefined
+    const { journal, log } = this.context
+    const memory = {
+      load: () => journal.place(this.name),
+      keep: (text: string | undefined) => journal.setPlace(this.name, text),
+    }
+    return new Place(path as RawPath, memory, () => {
+      log.warn({ target: this.name }, `${this.name} is another directory than before: everything is compared`)
+      this.mark({ path: ROOT, scope: 'tree', quick: true })
+    })
   }
 
   get name(): string {
@@ -297,6 +313,7 @@ export class Target {
     this.#dirty.wakeAll()
     this.#hold.release()
     this.#delivery.pool.retryNow()
+    if (this.#delivery.place?.accept()) this.mark({ path: ROOT, scope: 'tree', quick: true })
     if (this.#state === 'halted') {
       this.#delivery.resume(this.#reason)
       this.context.journal.setHalted(this.name, undefined)

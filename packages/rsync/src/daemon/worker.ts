@@ -60,7 +60,7 @@ function start(given: WorkerConfig): void {
     }
     const directory = config.chroot ? config.inside : config.root
     try {
-      root = new ModuleRoot(openDirectory(directory))
+      root = new ModuleRoot(openDirectory(directory), !config.chroot)
     } catch (error) {
       return refuse(REPLY.chdirFailed, LOG.failed(`chdir ${directory} failed`, error as Error))
     }
@@ -98,7 +98,13 @@ function readInside(file: RawPath): Buffer | null {
 
 const places: Places = {
   enter: (base, path) => root.resolve(base, path),
-  tree: (directory, follows) => new SourceTree(directory, follows ? 'beneath' : 'never', () => root.open(directory)),
+  tree: (directory, follows) =>
+    new SourceTree(
+      directory,
+      follows ? (config.chroot ? 'anywhere' : 'beneath') : 'never',
+      () => root.open(directory),
+      { root: root.fd, path: directory },
+    ),
   absolute: (directory) => `/${directory}` as RawPath,
 }
 
@@ -149,6 +155,7 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     incomingChmod: parseChmod(module.incomingChmod) ?? [],
     outgoingChmod: parseChmod(module.outgoingChmod) ?? [],
     mungeSymlinks: config.mungeSymlinks,
+    sanitizes: !config.chroot,
     forbidden: hides,
     dontCompress: module.dontCompress,
   }

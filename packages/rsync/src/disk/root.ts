@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { close, makeDirectory, openBeneath, openDirectory, type Stat, statAt, statPath } from '../kernel.js'
 import type { RawPath } from '../raw-path.js'
+import { sanitizePath } from './sanitize.js'
 import { isMissing } from './destination.js'
 
 const O_PATH = 0o10000000
@@ -46,13 +47,20 @@ export const machine: Root = {
 
 /** A module: `/` is its root, and nothing leads out of it. */
 export class ModuleRoot implements Root {
-  /** `fd` is the module's directory; it is not closed here. */
-  constructor(readonly fd: number) {}
+  /**
+   * `fd` is the module's directory; it is not closed here. `sanitizes`: without a chroot rsync takes each `..` that an
+   * option's path starts with away.
+   */
+  constructor(
+    readonly fd: number,
+    readonly sanitizes = false,
+  ) {}
 
   /** util1.c sanitize_path(): `..` stops at the root. */
   resolve(from: RawPath, path: RawPath): RawPath {
     const names: string[] = []
-    for (const name of `${path.startsWith('/') ? '' : from}/${path}`.split('/')) {
+    const within = this.sanitizes ? sanitizePath(path, 0) : path
+    for (const name of `${path.startsWith('/') ? '' : from}/${within}`.split('/')) {
       if (name === '..') names.pop()
       else if (name !== '' && name !== '.') names.push(name)
     }

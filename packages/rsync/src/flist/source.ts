@@ -49,6 +49,8 @@ export class SourceTree {
     readonly path: RawPath,
     readonly follow: Follow = 'never',
     readonly openRoot: () => number = () => openDirectory(path),
+    /** What symlinks may lead to beyond this tree: where it is, below a descriptor. */
+    readonly within: { root: number; path: RawPath } | null = null,
   ) {}
 
   /** Opens the root, or shares the open one. Throws SystemError when it is not a directory that can be opened. */
@@ -135,8 +137,7 @@ export class SourceTree {
 
   /** stat(2), following symlinks as far as the tree allows. Throws SystemError. */
   statFollowing(path: RawPath): Stat {
-    const fd =
-      this.follow === 'anywhere' ? openFollowing(this.#root, path) : openBeneath(this.#root, path, O_PATH, true)
+    const fd = this.#openFollowing(path, O_PATH)
     try {
       return statAt(fd, '')
     } finally {
@@ -144,13 +145,17 @@ export class SourceTree {
     }
   }
 
+  #openFollowing(path: RawPath, flags: number): number {
+    if (this.follow === 'anywhere') return openFollowing(this.#root, path, flags)
+    if (this.within === null) return openBeneath(this.#root, path, flags, true)
+    return openBeneath(this.within.root, join(this.within.path, path), flags, true)
+  }
+
   /** Opens what a symlink leads to, for reading. Throws FileError. */
   openFollowing(path: RawPath): number {
     const flags = constants.O_RDONLY | constants.O_NONBLOCK
     try {
-      return this.follow === 'anywhere'
-        ? openFollowing(this.#root, path, flags)
-        : openBeneath(this.#root, path, flags, true)
+      return this.#openFollowing(path, flags)
     } catch (error) {
       throw fileError(path, error)
     }

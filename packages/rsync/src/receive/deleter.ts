@@ -158,6 +158,7 @@ export class Deleter {
 
   /** delete.c delete_dir_contents(): without `recurse` only says whether there is something. */
   #removeContent(dir: RawPath, recurse: boolean): Outcome {
+    this.#makeWritable(dir)
     const entries = this.#content(dir, true)
     let outcome: Outcome = this.#protectedIn(dir, entries.length) ? 'not-empty' : 'gone'
     if (entries.length > 0 && !recurse) outcome = 'not-empty'
@@ -166,6 +167,19 @@ export class Deleter {
         if (this.#remove(entry.path, entry.mode, true, null) !== 'gone') outcome = 'not-empty'
     if (outcome === 'not-empty') this.transfer.log.info(`cannot delete non-empty directory: ${dir}`)
     return outcome
+  }
+
+  /** Who owns a directory may take names out of it, whatever its mode says for now. */
+  #makeWritable(dir: RawPath): void {
+    const { here, settings } = this.transfer
+    if (here.root || settings.dryRun) return
+    const stat = this.tree.stat(dir)
+    if (stat === null || stat.mode & 0o200 || stat.uid !== process.geteuid?.()) return
+    try {
+      this.tree.changeMode(dir, stat.mode | 0o200)
+    } catch {
+      // Then its names stay, and that is told.
+    }
   }
 
   #protectedIn(dir: RawPath, unprotected: number): boolean {

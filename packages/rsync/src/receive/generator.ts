@@ -25,8 +25,8 @@ import type { Receiving, Where } from './receiving.js'
 import { temporaryName } from './temporary.js'
 import { isUnsafeSymlink } from './unsafe-symlink.js'
 
-/** So many entries must be listed before a hard link is decided on: another of its names may be among them. */
-const LINKS_AHEAD = 500
+/** So many entries must be listed before a hard link, or a deletion, is decided on. */
+const KNOWN_AHEAD = 500
 const NO_SUMS: SumHead = { count: 0, blockLength: 0, s2Length: 0, remainder: 0 }
 const DEFAULT_DIRECTORY = 0o777
 
@@ -53,7 +53,7 @@ export class Generator {
     if (settings.verbose > 1 && r.onListed === undefined)
       log.info(deltaTransmission(settings.wholeFile === true).text.trimEnd())
     for (let list = r.lists.active.at(0); list !== undefined; list = await this.#nextAfter(list)) {
-      await this.#knowLinks()
+      await this.#knowAhead()
       this.#open.push(list)
       await this.#generate(list)
       if (!r.lists.incRecurse) this.#write(NDX_DONE)
@@ -133,11 +133,14 @@ export class Generator {
     }
   }
 
-  /** With incremental recursion other names of a file may come late. */
-  async #knowLinks(): Promise<void> {
+  /**
+   * With incremental recursion other names of a file may come late, and so may the word that something could not be
+   * listed, after which nothing is deleted. The sender lists so much ahead without being asked.
+   */
+  async #knowAhead(): Promise<void> {
     const { r } = this
-    if (r.links === null || !r.lists.incRecurse) return
-    while (!r.lists.complete && r.lists.held < LINKS_AHEAD) await this.#settle()
+    if (!r.lists.incRecurse || (r.links === null && r.transfer.settings.deleteWhen === null)) return
+    while (!r.lists.complete && r.lists.held < KNOWN_AHEAD) await this.#settle()
   }
 
   async #nextAfter(list: FileList): Promise<FileList | undefined> {

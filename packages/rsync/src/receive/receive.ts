@@ -9,6 +9,7 @@ import { type FileEntry, isDevice, isDirectory, isRegular, isSpecial, isSymlink,
 import { Ids } from '../flist/ids.js'
 import { FileLists } from '../flist/lists.js'
 import { fromBytes, type RawPath } from '../raw-path.js'
+import { sanitizePath } from '../disk/sanitize.js'
 import { allowsIncRecurse } from '../server-options.js'
 import type { ChmodRule } from '../settings.js'
 import { IOERR, reasonOf, type Transfer } from '../transfer.js'
@@ -39,6 +40,8 @@ export interface ReceiveOptions {
   expected: (path: RawPath, directory: boolean) => boolean
   incomingChmod: readonly ChmodRule[]
   mungeSymlinks: boolean
+  /** Symlinks that lead out of the module are made to stay in it. */
+  sanitizes: boolean
   /** Where nothing may be written: what would be is said to have been (--list-only). */
   onListed?: (entry: FileEntry) => void
   /** The first list, or all of it, has come. */
@@ -191,6 +194,8 @@ class IncomingLists {
       this.#check(entry, parent)
       if (settings.chmod.length > 0 && !isSymlink(entry.mode))
         entry.mode = changeMode(settings.chmod, entry.mode, transfer.here.umask)
+      if (options.sanitizes && !options.mungeSymlinks && isSymlink(entry.mode))
+        entry.target = sanitizePath(entry.target, entry.path.split('/').length - 1)
       if (options.mungeSymlinks && isSymlink(entry.mode)) entry.target = MUNGE_PREFIX + entry.target
       entries.push(entry)
       count(transfer, entry)
@@ -310,7 +315,7 @@ function prepare(transfer: Transfer, incoming: IncomingLists, options: ReceiveOp
     backup,
     alternates,
     partials: partialDir?.startsWith('/') ? makeAndOpen(root, elsewhere(partialDir)) : null,
-    temporaries: tempDir === null ? null : new Destination(root.open(elsewhere(tempDir))),
+    temporaries: tempDir === null ? null : openTemporary(root, elsewhere(tempDir), tempDir),
   })
 }
 
@@ -353,6 +358,13 @@ function unwritten(transfer: Transfer, incoming: IncomingLists, options: Receive
   const target = { tree: new Destination(-1), base: '' as RawPath, localName: null, nothingThere: true }
   const none = { backup: null, alternates: [], partials: null, temporaries: null }
   return assemble(transfer, incoming, options, target, none)
+}
+
+function openTemporary(root: Root, path: RawPath, given: string): Destination {
+  const stat = root.stat(path)
+  const problem = stat === null ? 'does not exist' : isDirectory(stat.mode) ? null : 'is not a directory'
+  if (problem !== null) throw new TransferError(`The temp-dir ${problem}: ${given}`, RERR.SYNTAX)
+  return new Destination(root.open(path))
 }
 
 function openAlternate(transfer: Transfer, root: Root, path: RawPath): Destination[] {

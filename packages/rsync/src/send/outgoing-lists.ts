@@ -111,6 +111,11 @@ export class OutgoingLists {
     transfer.stats.flistBytes += channel.bytesWritten - startBytes
   }
 
+  /** Nothing was found of what was named. */
+  get isEmpty(): boolean {
+    return this.lists.complete && this.lists.active.every(({ entries }) => entries.length === 0)
+  }
+
   /** Lists more directories when few entries are left ahead. Returns a promise only when the caller has to wait. */
   more(): Promise<void> | undefined {
     if (this.lists.complete || this.#ahead() >= ENTRIES_AHEAD) return undefined

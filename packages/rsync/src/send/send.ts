@@ -36,6 +36,8 @@ export async function send(
   }
   await outgoing.send(args)
   const listed = transfer.ioError
+  // A server with nothing to send ends here; its client knows (main.c do_server_sender()).
+  if (options.tellsStats && outgoing.isEmpty) return
   const report = await sendLists(channel, outgoing, codec, senderOptions(transfer, outgoing, codec, options, listed))
   transfer.stats.transferred = report.sent
   transfer.stats.literalBytes = report.literalBytes
