@@ -15,10 +15,17 @@ const INPUT_MAX = 16 << 20
 const PIECE_COST = 256
 /** A shorter piece is copied, for it would keep alive all that was read with it. */
 const COPY_MAX = 1 << 14
+/** Pieces up to this are worked on together. */
+const TAKE_BYTES = 1 << 14
+/** Whoever sends so much at once is likely to go on, and is not waited for so soon. */
+const STREAM_BYTES = 1 << 15
+const STREAM_PAUSE_MS = 2
 const TEXTS_MAX = 100
 const MESSAGES_MAX = 1000
 const TURN_MS = 8
 const LINGER_MS = 5_000
+/** A longer timer would go off at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1
 
 /** What the peer said beside the data, since the channel was opened. */
 export interface Said {
@@ -122,7 +129,7 @@ export class Channel {
     for (;;) {
       const got = this.tryReceive(decode)
       if (got !== undefined) return got
-      const flushed = this.flush()
+      const flushed = this.#chunks.length === 0 ? this.flush() : undefined
       if (flushed !== undefined) await flushed
       await this.#more(this.cursor.pos, what)
     }
@@ -137,7 +144,7 @@ export class Channel {
   /** What has arrived of the next `most` bytes, at least one. */
   async some(what: string, most: number): Promise<Buffer> {
     while (this.cursor.remaining === 0) {
-      const flushed = this.flush()
+      const flushed = this.#chunks.length === 0 ? this.flush() : undefined
       if (flushed !== undefined) await flushed
       await this.#more(this.cursor.pos, what)
     }
@@ -248,12 +255,20 @@ export class Channel {
       if (this.#ended) throw this.#closed(what)
       await this.#wait(what)
     }
-    const data = this.#chunks.length === 1 ? this.#chunks[0] : Buffer.concat(this.#chunks)
-    this.#chunks.length = 0
-    this.#queued = 0
-    if (this.socket.isPaused()) this.socket.resume()
-    this.cursor.refill(start, data)
+    this.cursor.refill(start, this.#takeChunks())
+    if (this.socket.isPaused() && this.#queued <= INPUT_MAX / 2) this.socket.resume()
     this.#turnStart = performance.now()
+  }
+
+  /** Small pieces together, but a long one as it is: content is not copied on its way. */
+  #takeChunks(): Buffer {
+    let count = 1
+    let { length } = this.#chunks[0]
+    while (count < this.#chunks.length && length + this.#chunks[count].length <= TAKE_BYTES)
+      length += this.#chunks[count++].length
+    const taken = this.#chunks.splice(0, count)
+    this.#queued -= length + count * PIECE_COST
+    return count === 1 ? taken[0] : Buffer.concat(taken, length)
   }
 
   /** Until anything at all happens on the socket; fails after `timeoutMs` of silence. */
@@ -266,13 +281,16 @@ export class Channel {
     const timer =
       this.timeoutMs === 0
         ? undefined
-        : setTimeout(() => {
-            if (Date.now() - this.#lastReadMs >= this.timeoutMs) {
-              this.#fail(
-                new TimeoutError(`no answer for ${Math.round(this.timeoutMs / 1000)} s while waiting for ${what}`),
-              )
-            } else this.#wake()
-          }, this.timeoutMs)
+        : setTimeout(
+            () => {
+              if (Date.now() - this.#lastReadMs >= this.timeoutMs) {
+                this.#fail(
+                  new TimeoutError(`no answer for ${Math.round(this.timeoutMs / 1000)} s while waiting for ${what}`),
+                )
+              } else this.#wake()
+            },
+            Math.min(this.timeoutMs, TIMER_MAX_MS),
+          )
     try {
       await silent
     } finally {
@@ -300,7 +318,7 @@ export class Channel {
     if (this.#queued > INPUT_MAX) this.socket.pause()
     this.#wake()
     // An empty frame is not answered: two of ours would never stop.
-    if (this.mayWriteFrames && this.#heard && !this.quiet) this.#acknowledge()
+    if (this.mayWriteFrames && this.#heard && !this.quiet) this.#acknowledge(chunk.length)
     this.#heard = false
   }
 
@@ -308,11 +326,18 @@ export class Channel {
    * The daemon's small writes wait, by Nagle's algorithm, for our ACK, which our kernel delays by 40 ms unless we
    * write. Whoever was woken may still write in this turn; if nobody did, an empty frame carries the ACK.
    */
-  #acknowledge(): void {
-    setImmediate(() => {
+  #acknowledge(length: number): void {
+    if (this.#acknowledging) return
+    this.#acknowledging = true
+    const acknowledge = () => {
+      this.#acknowledging = false
       if (!this.#wroteSinceRead) this.sendEmptyFrame()
-    })
+    }
+    // In a stream of data more comes at once, and an answer to each piece would cost both ends a system call.
+    if (length < STREAM_BYTES) setImmediate(acknowledge)
+    else setTimeout(acknowledge, STREAM_PAUSE_MS).unref()
   }
+  #acknowledging = false
 
   #queue(data: Buffer): void {
     if (data.length === 0) return

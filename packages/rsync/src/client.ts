@@ -210,6 +210,7 @@ class Client {
         asRoot: process.geteuid?.() === 0,
         umask: process.umask(),
         reading: machineReading(this.settings),
+        openNames: (file) => openSync(toBytes(file), 'r'),
       })
       channel.socket.end()
       return code
@@ -342,8 +343,15 @@ class Client {
     if (texts !== null) encodeRules(channel.out, texts)
     const reading = machineReading(settings)
     if (settings.cvsExclude) filter = filter.cvs(reading)
+    let listed: Set<string> | null = null
     if (filesFrom !== null && !filesFrom.startsWith(':')) {
-      for (const name of namesFromFile(filesFrom as RawPath, settings.from0, true)) channel.out.latin1(`${name}\0`)
+      listed = new Set()
+      for (const name of namesFromFile(filesFrom as RawPath, settings.from0, true)) {
+        listed.add(name)
+        channel.out.latin1(`${name}\0`)
+        const wait = channel.relieve()
+        if (wait !== undefined) await wait
+      }
       channel.out.u8(0)
     }
     await channel.flush()
@@ -352,19 +360,17 @@ class Client {
     if (tells && incRecurse) log.say(receivingIncremental())
     else if (tells && settings.recursive)
       log.say(listBegins('receiving', settings.verbose > 1 || settings.progress !== null))
-    const scopes = new FilterScopes(
-      filter.at(machinePlaces.absolute(destination ?? ('.' as RawPath)), reading),
-      true,
-    )
+    const scopes = new FilterScopes(filter.at(machinePlaces.absolute(destination ?? ('.' as RawPath)), reading), true)
     const checksFilter = !filter.perDirectory && !settings.cvsExclude
-    const requested = requestedNames(paths, settings, daemon)
+    const requested = requestedNames(paths, listed, settings, daemon)
     const moved = { sent: 0, received: 0 }
     await receive(transfer, {
       root: machine,
       destination: settings.listOnly ? null : destination,
       protection: scopes,
       forbidden: () => false,
-      expected: (path, directory) => requested(path) && !(checksFilter && hiddenAnywhere(scopes, path, directory)),
+      expected: (path, directory) =>
+        checksFilter && hiddenAnywhere(scopes, path, directory) ? 'unasked' : requested(path),
       incomingChmod: [],
       mungeSymlinks: settings.mungeLinks,
       sanitizes: false,
@@ -420,7 +426,8 @@ class Client {
     const seedFirst = (agreement.compatFlags & CF.CHKSUM_SEED_FIX) !== 0
     const sums = await acquireSums(agreement.checksum, agreement.seed, seedFirst)
     const listName = (settings.checksumChoice?.[1] ?? agreement.checksum) as Checksum
-    const own = { ...sums, list: await listSum(listName, agreement.seed, seedFirst) }
+    // Files here are summed up while others arrive, so that their sum is another.
+    const own = settings.checksum ? { ...sums, list: await listSum(listName, agreement.seed, seedFirst) } : sums
     const transfer = new Transfer(settings, agreement, channel, own, log, {
       role,
       server: false,
@@ -586,8 +593,12 @@ class Client {
 const LINGER_MS = 5_000
 const TLS_TIMEOUT_MS = 15_000
 
-const hiddenAnywhere = (scopes: FilterScopes, path: RawPath, directory: boolean): boolean =>
-  scopes.hides(path, directory)
+/** Whether our own filter leaves the name out, or a directory above it. */
+function hiddenAnywhere(scopes: FilterScopes, path: RawPath, directory: boolean): boolean {
+  for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1))
+    if (scopes.hides(path.slice(0, slash) as RawPath, true)) return true
+  return scopes.hides(path, directory)
+}
 
 export const machinePlaces: Places = {
   enter: (base, path) => machine.resolve(base, path),

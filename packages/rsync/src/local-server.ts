@@ -40,6 +40,9 @@ async function serveLocally(socket: Socket, args: readonly string[], root: Root)
       asRoot: process.geteuid?.() === 0,
       umask: process.umask(),
       reading: machineReading(invocation.settings),
+      openNames: () => {
+        throw new SystemError('open', 22, 'EINVAL') // a mirror names no files so
+      },
     })
     releaseSums(transfer.sums)
     await log.finish()

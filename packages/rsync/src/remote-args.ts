@@ -57,41 +57,63 @@ export function requestedPaths(module: string, argument: string): string[] {
 
 const hasWildcard = (text: string) => /[*?[]/.test(text)
 
-/** How many names one pattern may stand for; one that wants more stands for itself. */
-const NAMES_MAX = 100_000
+/** What wildcards may still cost: directories that are listed, and names that are found. */
+export interface Budget {
+  listings: number
+  names: number
+}
 
 /**
  * The names that a requested path stands for: its wildcards are held against what `list` finds in a directory ('' is
- * the root; null where there is none). What matches nothing stands for itself. Without a wildcard a backslash is an
- * ordinary character (util1.c glob_expand()).
+ * the root; null where there is none). What matches nothing stands for itself, and so does what the budget is too small
+ * for. Without a wildcard a backslash is an ordinary character (util1.c glob_expand()).
  */
-export function expandPath(path: string, list: (directory: RawPath) => readonly string[] | null): RawPath[] {
+export function expandPath(
+  path: string,
+  list: (directory: RawPath) => readonly string[] | null,
+  budget: Budget = { listings: 10_000, names: 100_000 },
+): RawPath[] {
   const literal = [path as RawPath]
   if (!hasWildcard(path)) return literal
   let found = [path.startsWith('/') ? '/' : '']
-  for (const part of path.split('/').filter((one) => one !== '')) {
+  for (const part of withoutUps(path)) {
+    if (!hasWildcard(part)) {
+      found = found.map((directory) => below(directory, part))
+      continue
+    }
     const next: string[] = []
     for (const directory of found) {
+      if (--budget.listings < 0) return literal
       for (const name of matching(directory, part, list)) next.push(name)
-      if (next.length > NAMES_MAX) return literal
+      if (next.length > budget.names) return literal
     }
     found = next
   }
+  budget.names -= found.length
   if (found.length === 0) return literal
   return found.map((one) => (path.endsWith('/') ? `${one}/` : one) as RawPath)
 }
 
+/** `..` takes back what stands before it: it is no way to have the same names counted again and again. */
+function withoutUps(path: string): string[] {
+  const parts: string[] = []
+  for (const part of path.split('/')) {
+    if (part === '..') parts.pop()
+    else if (part !== '' && part !== '.') parts.push(part)
+  }
+  return parts
+}
+
+const below = (directory: string, name: string) =>
+  directory === '' || directory === '/' ? `${directory}${name}` : `${directory}/${name}`
+
 function matching(directory: string, part: string, list: (directory: RawPath) => readonly string[] | null): string[] {
   const names = list(directory as RawPath)
-  if (names === null) return []
-  const below = (name: string) =>
-    directory === '' || directory === '/' ? `${directory}${name}` : `${directory}/${name}`
-  if (!hasWildcard(part)) return part === '.' || part === '..' || names.includes(part) ? [below(part)] : []
   const wildcard = compileWildcard(part)
-  const matches = (name: string) => wildcard !== null && matchesWildcard(wildcard, name, false)
+  if (names === null || wildcard === null) return []
   // As in a shell, a hidden name must be asked for by its dot.
   return names
-    .filter((name) => (part.startsWith('.') || !name.startsWith('.')) && matches(name))
-    .map(below)
+    .filter((name) => (part.startsWith('.') || !name.startsWith('.')) && matchesWildcard(wildcard, name, false))
+    .map((name) => below(directory, name))
     .sort()
 }

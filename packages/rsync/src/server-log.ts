@@ -2,6 +2,7 @@ import type { Channel } from './channel.js'
 import { ConnectError, FileError, ProtocolError, RemoteError, TimeoutError, TransferError } from './errors.js'
 import { FilterError } from './filter.js'
 import type { FileEntry } from './flist/entry.js'
+import { SystemError } from './kernel.js'
 import { UsageError } from './options.js'
 import { exitMessage, type Role } from './output/exit.js'
 import { type RawPath, toBytes } from './raw-path.js'
@@ -69,6 +70,10 @@ export function described(error: unknown): { message: string; code: number } {
   if (error instanceof RemoteError) return { message: '', code: error.exitCode }
   if (error instanceof TimeoutError) return { message: error.message, code: RERR.TIMEOUT }
   if (error instanceof ConnectError) return { message: 'rsync: connection unexpectedly closed', code: RERR.STREAMIO }
-  if (error instanceof FileError) return { message: `rsync: ${error.message}`, code: RERR.FILEIO }
-  throw error
+  if (error instanceof FileError || error instanceof SystemError)
+    return { message: `rsync: ${error.message}`, code: RERR.FILEIO }
+  return { message: `${INTERNAL}: ${error instanceof Error ? error.message : String(error)}`, code: RERR.IPC }
 }
+
+/** What is our fault begins so. */
+export const INTERNAL = 'rsync: internal error'

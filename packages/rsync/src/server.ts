@@ -43,6 +43,8 @@ export interface ServeOptions {
   umask: number
   /** Rules of per-directory files and the like are read through this. */
   reading: Reading
+  /** Opens a file that --files-from names; '-' never comes here. Throws SystemError. */
+  openNames: (file: RawPath) => number
   /** Messages can be sent now. */
   onMultiplexed?: () => void
 }
@@ -127,7 +129,7 @@ async function serveSending(transfer: Transfer, invocation: Invocation, options:
       ? operandsOf(invocation)
       : settings.filesFrom === '-'
         ? namesFromWire(transfer.channel)
-        : namesFromFile(settings.filesFrom as RawPath, settings.from0)
+        : namesFromFile(settings.filesFrom as RawPath, settings.from0, false, options.openNames)
   const base =
     settings.filesFrom === null
       ? options.base
@@ -149,11 +151,15 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
   const { module, reading, root } = options
   const { settings } = transfer
   const filter = await receiveFilter(transfer, reading, false)
-  if (settings.filesFrom !== null && settings.filesFrom !== '-') forwardNames(transfer, settings.filesFrom as RawPath)
+  if (settings.filesFrom !== null && settings.filesFrom !== '-')
+    await forwardNames(transfer, settings.filesFrom as RawPath, options.openNames)
   const destination = (invocation.operands[0] ?? '.') as RawPath
   const top = root.resolve(options.base, destination)
   const inside = (path: RawPath) => join(top, path)
-  const scopes = new FilterScopes(filter.at(options.places.absolute(root.resolve(options.base, destination)), reading), true)
+  const scopes = new FilterScopes(
+    filter.at(options.places.absolute(root.resolve(options.base, destination)), reading),
+    true,
+  )
   await receive(transfer, {
     root: { ...rooted(root, options.base) },
     destination: settings.listOnly ? null : destination,
@@ -171,7 +177,7 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
         (module?.forbidden(inside(path), directory) ?? false) || scopes.protects(path, directory, doomed),
     },
     forbidden: (path, directory) => module?.forbidden(inside(path), directory) ?? false,
-    expected: () => true,
+    expected: () => 'asked',
     incomingChmod: module?.incomingChmod ?? [],
     mungeSymlinks: module?.mungeSymlinks ?? settings.mungeLinks,
     sanitizes: module?.sanitizes ?? false,
@@ -212,15 +218,21 @@ export async function* namesFromWire(channel: Channel): AsyncGenerator<RawPath> 
  * --files-from=FILE: a name a line, or with --from0 between NULs. Lines that begin with # or ; are comments, except where
  * the names travel to the other end: `comments` then.
  */
-export function* namesFromFile(file: RawPath, from0: boolean, comments = false): Generator<RawPath> {
+export function* namesFromFile(
+  file: RawPath,
+  from0: boolean,
+  comments = false,
+  open: (file: RawPath) => number = openOnMachine,
+): Generator<RawPath> {
   const isName = (line: string) => line !== '' && (comments || !/^[#;]/.test(line))
-  const fd = file === '-' ? 0 : openNames(file)
+  const fd = file === '-' ? 0 : openNames(file, open)
   const buffer = Buffer.allocUnsafe(1 << 16)
   let rest = ''
   try {
     for (;;) {
       const length = readSync(fd, buffer, 0, buffer.length, null)
       if (length === 0) break
+      if (rest.length > NAME_MAX) throw new TransferError('a name of --files-from is too long', RERR.FILEIO)
       const names = (rest + buffer.toString('latin1', 0, length)).split(from0 ? '\0' : /[\r\n\0]/)
       rest = names.pop() ?? ''
       for (const name of names) if (isName(name)) yield name as RawPath
@@ -231,18 +243,24 @@ export function* namesFromFile(file: RawPath, from0: boolean, comments = false):
   }
 }
 
-function openNames(file: RawPath): number {
+const openOnMachine = (file: RawPath) => openSync(toBytes(file), 'r')
+
+function openNames(file: RawPath, open: (file: RawPath) => number): number {
   try {
-    return openSync(toBytes(file), 'r')
+    return open(file)
   } catch (error) {
     throw new TransferError(`failed to open files-from file ${file}: ${reasonOf(error)}`, RERR.FILEIO)
   }
 }
 
 /** io.c forward_filesfrom_data(): a file of the receiver's side names what the sender shall send. */
-export function forwardNames(transfer: Transfer, file: RawPath): void {
+async function forwardNames(transfer: Transfer, file: RawPath, open: (file: RawPath) => number): Promise<void> {
   const { channel, settings } = transfer
-  for (const name of namesFromFile(file, settings.from0, true)) channel.out.latin1(`${name}\0`)
+  for (const name of namesFromFile(file, settings.from0, true, open)) {
+    channel.out.latin1(`${name}\0`)
+    const wait = channel.relieve()
+    if (wait !== undefined) await wait
+  }
   channel.out.u8(0)
-  void channel.flush()
+  await channel.flush()
 }

@@ -1,4 +1,4 @@
-import { createReadStream, createWriteStream, fstatSync } from 'node:fs'
+import { createReadStream, createWriteStream, fstatSync, openSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { Channel } from './channel.js'
@@ -6,7 +6,7 @@ import { machinePlaces, machineReading } from './client.js'
 import { machine } from './disk/root.js'
 import { ProtocolError, TransferError } from './errors.js'
 import { parseInvocation } from './options.js'
-import type { RawPath } from './raw-path.js'
+import { type RawPath, toBytes } from './raw-path.js'
 import { serve } from './server.js'
 import { ServerLog } from './server-log.js'
 import type { Invocation } from './settings.js'
@@ -39,8 +39,11 @@ export async function serveShell(args: readonly string[]): Promise<number> {
       asRoot: process.geteuid?.() === 0,
       umask: process.umask(),
       reading: machineReading(invocation.settings),
+      openNames: (file) => openSync(toBytes(file), 'r'),
     })
-    await log.finish()
+    // The client waits for our exit before it closes its end, so we must not wait for that.
+    await channel.flush()
+    await new Promise<void>((resolve) => channel.socket.end(resolve))
     return code
   } catch (error) {
     return log.explain(error, invocation?.sender === true ? 'sender' : 'Receiver')

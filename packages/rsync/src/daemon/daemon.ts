@@ -1,6 +1,6 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { existsSync, fstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type Server } from 'node:net'
+import { createServer, type Server, Socket } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { Output } from '../client-log.js'
@@ -114,6 +114,8 @@ class Monitor {
   readonly #workers = new Set<Worker>()
   readonly #asRoot = process.geteuid?.() === 0
   #front: ChildProcess | undefined
+  #frontReady = false
+  readonly #early: { socket: Socket; tls: boolean }[] = []
   #stopping = false
   #finish: (code: number) => void = () => undefined
 
@@ -177,7 +179,7 @@ class Monitor {
     if (process.env.LISTEN_PID === String(process.pid) && given > 0)
       return Promise.all(
         Array.from({ length: given }, async (_, i) => ({
-          server: await listening({ fd: SD_LISTEN_FDS_START + i }),
+          server: await this.#listening({ fd: SD_LISTEN_FDS_START + i }, false),
           tls: false,
         })),
       )
@@ -185,13 +187,36 @@ class Monitor {
     const port = this.invocation.port ?? (globals.port || DEFAULT_PORT)
     const address = this.invocation.address ?? (globals.address === '' ? undefined : globals.address)
     const host = address === undefined ? {} : { host: address }
-    const found = [{ server: await listening({ port, ...host, backlog: BACKLOG }), tls: false }]
+    const found = [{ server: await this.#listening({ port, ...host, backlog: BACKLOG }, false), tls: false }]
     this.#log.write(LOG.started(RSYNC_VERSION, port))
     if (globals.sslCertificate !== '' && globals.sslKey !== '') {
       const tlsPort = globals.sslPort || DEFAULT_TLS_PORT
-      found.push({ server: await listening({ port: tlsPort, ...host, backlog: BACKLOG }), tls: true })
+      found.push({ server: await this.#listening({ port: tlsPort, ...host, backlog: BACKLOG }, true), tls: true })
     }
     return found
+  }
+
+  /** Who connects before the front is there is handed to it unread. */
+  #listening(options: { port?: number; host?: string; backlog?: number; fd?: number }, tls: boolean): Promise<Server> {
+    return new Promise((resolve, reject) => {
+      const server = createServer({ pauseOnConnect: true }, (socket) => {
+        this.#early.push({ socket, tls })
+        this.#handEarly()
+      })
+      server.once('error', reject)
+      server.listen(options, () => resolve(server))
+    })
+  }
+
+  #handEarly(): void {
+    if (!this.#frontReady) return
+    for (const { socket, tls } of this.#early.splice(0)) {
+      const handle = (socket as unknown as { _handle: Handle | null })._handle
+      if (handle === null) continue
+      this.#front?.send({ kind: 'connection', tls } satisfies ToFront, handle as never, undefined, () =>
+        socket.destroy(),
+      )
+    }
   }
 
   async #startFront(listeners: { server: Server; tls: boolean }[]): Promise<void> {
@@ -203,6 +228,8 @@ class Monitor {
     front.once('exit', () => this.#frontEnded())
     this.#tellFront({ kind: 'config', config: this.#frontConfig() })
     await new Promise<void>((resolve) => front.once('message', () => resolve()))
+    this.#frontReady = true
+    this.#handEarly()
     for (const { server, tls } of listeners) {
       const handle = (server as unknown as { _handle: Handle })._handle
       await new Promise<void>((resolve) =>
@@ -212,9 +239,11 @@ class Monitor {
     }
     if (listeners.length === 0) {
       // inetd, or a systemd socket with Accept=yes: standard input is the one connection.
-      const { Socket } = await import('node:net')
       const socket = new Socket({ fd: 0, readable: true, writable: true, pauseOnCreate: true } as never)
-      front.send({ kind: 'connection' } satisfies ToFront, (socket as unknown as { _handle: Handle })._handle as never)
+      front.send(
+        { kind: 'connection', tls: false } satisfies ToFront,
+        (socket as unknown as { _handle: Handle })._handle as never,
+      )
       this.#stopping = true
     }
   }
@@ -222,6 +251,7 @@ class Monitor {
   /** A front that crashed is replaced; what was logging in is lost, what has a worker goes on. */
   #frontEnded(): void {
     this.#front = undefined
+    this.#frontReady = false
     if (this.#stopping) return this.#endIfIdle()
     this.#log.write('the process that accepts connections has ended; starting another')
     setTimeout(() => {
@@ -386,6 +416,7 @@ class Monitor {
         settle(message)
         this.#retire(worker)
       } else if (message.kind === 'log') this.#log.write(message.line, message.id)
+      else if (message.kind === 'faulty') this.#retire(worker)
       else this.#release(message.id)
     })
     child.once('exit', (code, signal) => {
@@ -514,14 +545,6 @@ function isRunning(pidFile: string): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
-}
-
-function listening(options: { port?: number; host?: string; backlog?: number; fd?: number }): Promise<Server> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(options, () => resolve(server))
-  })
 }
 
 function bindProblem(error: NodeJS.ErrnoException): string {

@@ -38,7 +38,7 @@ process.on('message', (message: ToFront, handle: unknown) => {
     case 'listen':
       return listen(handle as RawHandle, message.tls)
     case 'connection':
-      return accept(new Socket({ handle } as never), false)
+      return accept(new Socket({ handle, readable: true, writable: true } as never), message.tls)
     case 'answer':
       answers.get(message.id)?.(message.reply)
       answers.delete(message.id)

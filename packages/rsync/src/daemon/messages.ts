@@ -35,7 +35,7 @@ export type ToFront =
   /** With a listening handle. */
   | { kind: 'listen'; tls: boolean }
   /** With the handle of one connection (inetd). */
-  | { kind: 'connection' }
+  | { kind: 'connection'; tls: boolean }
   | { kind: 'answer'; id: number; reply: string | null }
   | { kind: 'stop' }
 
@@ -79,3 +79,5 @@ export type FromWorker =
   | { kind: 'refused'; reply: string; log: string }
   | { kind: 'log'; id: number; line: string }
   | { kind: 'ended'; id: number }
+  /** It finishes what it has, and gets nothing more. */
+  | { kind: 'faulty' }

@@ -1,7 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
-import { createMD4 } from 'hash-wasm'
 import { AUTH_DIGESTS } from '../handshake.js'
+import { createMD4 } from '../hash-wasm.js'
 import { groupName, groupsOf, userIds } from '../kernel.js'
 import { type RawPath, toBytes } from '../raw-path.js'
 import type { ModuleConfig } from './config.js'

@@ -1,30 +1,37 @@
 // The process of a daemon that serves one module, as the user that the module names: nothing that a client asks for is
 // done with more rights than his.
+import { constants } from 'node:fs'
 import { Socket } from 'node:net'
 import { Channel } from '../channel.js'
 import { parseChmod } from '../chmod.js'
 import { loadSearch } from '../delta/search.js'
 import { ModuleRoot } from '../disk/root.js'
-import { ProtocolError, RemoteError } from '../errors.js'
+import { ProtocolError, TransferError } from '../errors.js'
 import { type DaemonFilter, daemonFilter, type Reading, readRuleFile } from '../filter.js'
+import { isRegular } from '../flist/entry.js'
 import { SourceTree } from '../flist/source.js'
-import { changeRoot, close, openBeneath, openDirectory, readDirectory } from '../kernel.js'
-import { parseInvocation } from '../options.js'
+import { agreeAsServer } from '../handshake.js'
+import { loadHashes } from '../hash-wasm.js'
+import { changeRoot, close, openBeneath, openDirectory, readDirectory, SystemError, statAt } from '../kernel.js'
+import { parseInvocation, UsageError } from '../options.js'
 import { logSummary } from '../output/stats.js'
 import { Pace } from '../pace.js'
 import { join, type RawPath } from '../raw-path.js'
 import { expandPath, requestedPaths, unescapeArgument } from '../remote-args.js'
 import type { Places } from '../send/arguments.js'
 import { type ServedModule, serve } from '../server.js'
-import { described } from '../server-log.js'
+import { described, INTERNAL } from '../server-log.js'
 import type { Invocation } from '../settings.js'
-import { MSG } from '../wire/constants.js'
+import { MSG, RERR } from '../wire/constants.js'
 import { LOG, REPLY } from './log.js'
 import type { FromWorker, Job, ToWorker, WorkerConfig } from './messages.js'
 import { DaemonSessionLog } from './session-log.js'
 
 const ARGUMENT_MAX = 1 << 16
 const ARGUMENTS_MAX = 4096
+/** What the wildcards of a session may cost in all. */
+const LISTINGS_MAX = 1000
+const NAMES_MAX = 20_000
 /** Until the first argument has come; afterwards the module's own time-out counts. */
 const START_MS = 60_000
 
@@ -43,12 +50,20 @@ process.on('message', (message: ToWorker, handle: unknown) => {
   if (jobs === 0) process.exit(0)
 })
 process.on('disconnect', () => process.exit(0))
+// A fault in one session is no reason to end the others; it is told, and nobody new is served with what it may have left.
+for (const event of ['uncaughtException', 'unhandledRejection'] as const)
+  process.on(event, (error: Error) => {
+    tell({ kind: 'log', id: 0, line: `internal error: ${error?.stack ?? error}` })
+    tell({ kind: 'faulty' })
+  })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined) // the monitor says
 
 /** clientserver.c rsync_module(): into the module's directory, and then down to the module's user. */
 function start(given: WorkerConfig): void {
   config = given
-  loadSearch() // after a chroot nothing can be loaded
+  // After a chroot nothing can be loaded.
+  loadSearch()
+  loadHashes()
   try {
     filter = daemonFilter(config.module, { ...reading(readRuleFile), from0: false }, reading(readInside))
     if (config.chroot) {
@@ -88,6 +103,16 @@ function reading(read: (file: RawPath) => Buffer | null): Reading {
   return { read, from0: false, deleteExcluded: false, environment: {}, warn: () => undefined }
 }
 
+/** --files-from=:FILE: a file of the module that the client could read as well. */
+function openNames(file: RawPath): number {
+  const path = root.resolve('' as RawPath, file)
+  if (filter.hides(path, false)) throw new SystemError('open', 2, 'ENOENT')
+  const fd = openBeneath(root.fd, path, constants.O_RDONLY | constants.O_NONBLOCK, true)
+  if (isRegular(statAt(fd, '').mode)) return fd
+  close(fd)
+  throw new SystemError('open', 22, 'EINVAL')
+}
+
 const RULES_MAX = 1 << 20
 
 /** A per-directory rule file, below the module. */
@@ -119,8 +144,9 @@ async function work(job: Job, handle: unknown): Promise<void> {
     await channel.flush()
     await session(channel, job, log)
   } catch (error) {
-    if (!(error instanceof RemoteError)) log.local(described(error).message)
-    await log.explain(error, log.sender ? 'sender' : 'Receiver')
+    const { message } = described(error)
+    if (message.startsWith(INTERNAL)) log.local((error as Error).stack ?? message)
+    await log.explain(error, log.sender ? 'sender' : 'Receiver').catch(() => undefined)
   } finally {
     channel.destroy()
     tell({ kind: 'ended', id: job.id })
@@ -130,7 +156,7 @@ async function work(job: Job, handle: unknown): Promise<void> {
 
 async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promise<void> {
   const { module } = config
-  const invocation = await readInvocation(channel, module.refuseOptions)
+  const invocation = await readInvocation(channel, job.protocol, module.refuseOptions)
   const { settings } = invocation
   log.sender = invocation.sender
   settings.verbose = Math.min(settings.verbose, module.maxVerbosity)
@@ -168,6 +194,7 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     asRoot: process.geteuid?.() === 0,
     umask: process.umask(),
     reading: reading(readInside),
+    openNames,
     onMultiplexed: () => {
       if (settings.timeoutMs === 0 || job.protocol < 31) return
       const payload = Buffer.alloc(4)
@@ -187,8 +214,20 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
 }
 
 /** clientserver.c read_args(): the arguments of the server, each ended by a NUL, an empty one behind the last. */
-async function readInvocation(channel: Channel, refuseOptions: string): Promise<Invocation> {
+async function readInvocation(channel: Channel, protocol: number, refuseOptions: string): Promise<Invocation> {
   const args = await readArguments(channel)
+  try {
+    return await understood(channel, args, refuseOptions)
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    // The client hears nothing before both ends have agreed.
+    const capabilities = /e\d*\.(\w*)/.exec(args.find((arg) => /^-[^-]/.test(arg)) ?? '')?.[1] ?? ''
+    await agreeAsServer(channel, { capabilities, seed: 0, compress: false }, protocol)
+    throw new TransferError(error.message, RERR.UNSUPPORTED)
+  }
+}
+
+async function understood(channel: Channel, args: readonly string[], refuseOptions: string): Promise<Invocation> {
   const around = { refuseOptions }
   let invocation = parseInvocation(unescaped(args), {}, around)
   if (invocation.settings.secludedArgs) {
@@ -197,7 +236,8 @@ async function readInvocation(channel: Channel, refuseOptions: string): Promise<
   }
   const { operands, sender } = invocation
   const paths = operands.flatMap((operand) => requestedPaths(config.module.name, operand))
-  invocation.operands = paths.flatMap((path) => expandPath(path, namesIn)) as RawPath[]
+  const budget = { listings: LISTINGS_MAX, names: NAMES_MAX }
+  invocation.operands = paths.flatMap((path) => expandPath(path, namesIn, budget)) as RawPath[]
   if (!sender) invocation.operands = invocation.operands.slice(0, 1)
   return invocation
 }
@@ -219,6 +259,8 @@ function namesIn(directory: RawPath): readonly string[] | null {
   try {
     const below = (name: string) => join(root.resolve('' as RawPath, directory), name)
     return readDirectory(fd).filter((name) => !filter.hides(below(name), false))
+  } catch {
+    return null // it has been removed meanwhile
   } finally {
     close(fd)
   }

@@ -6,6 +6,7 @@ import {
   close,
   createFile,
   link,
+  lookAt,
   makeDirectory,
   makeNode,
   openAt,
@@ -22,7 +23,7 @@ import {
   symlink,
   unlink,
 } from '../kernel.js'
-import type { RawPath } from '../raw-path.js'
+import { parent, type RawPath } from '../raw-path.js'
 
 const DIRECTORIES_MAX = 8
 const O_PATH = 0o10000000
@@ -85,7 +86,7 @@ export class Destination {
   stat(path: RawPath): Stat | null {
     try {
       const { dir, name } = this.place(path)
-      return statAt(dir, name)
+      return lookAt(dir, name)
     } catch (error) {
       if (isMissing(error)) return null
       throw error
@@ -158,6 +159,10 @@ export class Destination {
 
   /** Moves something to another tree, or within this one. */
   moveTo(from: RawPath, tree: Destination, to: RawPath): void {
+    if (tree === this && parent(from) === parent(to)) {
+      const { dir, name } = this.place(from)
+      return rename(dir, name, dir, to.slice(to.lastIndexOf('/') + 1))
+    }
     const source = this.#held(from)
     try {
       const target = tree.place(to)

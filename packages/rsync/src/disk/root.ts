@@ -1,8 +1,17 @@
 import { constants } from 'node:fs'
-import { close, makeDirectory, openBeneath, openDirectory, type Stat, statAt, statPath } from '../kernel.js'
+import {
+  close,
+  makeDirectory,
+  openBeneath,
+  openDirectory,
+  type Stat,
+  SystemError,
+  statAt,
+  statPath,
+} from '../kernel.js'
 import type { RawPath } from '../raw-path.js'
-import { sanitizePath } from './sanitize.js'
 import { isMissing } from './destination.js'
+import { sanitizePath } from './sanitize.js'
 
 const O_PATH = 0o10000000
 
@@ -45,6 +54,8 @@ export const machine: Root = {
   },
 }
 
+const NOT_HERE = new Set(['EXDEV', 'ENAMETOOLONG'])
+
 /** A module: `/` is its root, and nothing leads out of it. */
 export class ModuleRoot implements Root {
   /**
@@ -72,7 +83,8 @@ export class ModuleRoot implements Root {
     try {
       fd = openBeneath(this.fd, path, O_PATH, true)
     } catch (error) {
-      if (isMissing(error)) return null
+      // What leads out of the module is not there for those who are in it.
+      if (isMissing(error) || (error instanceof SystemError && NOT_HERE.has(error.code))) return null
       throw error
     }
     try {

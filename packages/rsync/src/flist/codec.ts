@@ -346,7 +346,29 @@ export function encodeIdList(w: Writer, names: Map<number, string>, zeroName: st
   w.bytes(bytes)
 }
 
-const IDS_MAX = 1 << 20
+const IDS_MAX = 1 << 16
+
+/** uidlist.c recv_id_list(), name by name. */
+export async function receiveIds(
+  channel: { receive<T extends {}>(what: string, decode: (c: Cursor) => T): Promise<T> },
+  withZeroName: boolean,
+  take: (id: number, name: string) => void,
+): Promise<void> {
+  const next = (c: Cursor) => {
+    const id = c.varint() >>> 0
+    return { id, name: id === 0 ? '' : c.bytes(c.u8()).toString() }
+  }
+  for (let count = 0; ; count++) {
+    within('id list', count, 0, IDS_MAX)
+    const { id, name } = await channel.receive('id list', next)
+    if (id === 0) break
+    take(id, name)
+  }
+  if (!withZeroName) return
+  const { name } = await channel.receive('id list', (c) => ({ name: c.bytes(c.u8()).toString() }))
+  take(0, name)
+}
+
 export function decodeIdList(c: Cursor, withZeroName: boolean): Map<number, string> {
   const names = new Map<number, string>()
   for (let id = c.varint() >>> 0; id !== 0; id = c.varint() >>> 0) {

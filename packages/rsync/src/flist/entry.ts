@@ -50,6 +50,8 @@ export const STATE = {
   /** A directory on another filesystem: it is listed, its content is not. */
   MOUNT_DIR: 16,
   TIME_FAILED: 32,
+  /** The sender has been told of it, and so may tell of it. */
+  TOLD: 64,
 } as const
 
 /** A group that the receiver must leave as it is: it is not among ours. */

@@ -80,9 +80,10 @@ export class FileLists {
   }
 
   /** The oldest list is done with. */
-  shift(): void {
+  shift(): FileList | undefined {
     const done = this.active.shift()
     this.#entries -= done?.entries.length ?? 0
+    return done
   }
 
   /** The list that `ndx` is in, or undefined. */

@@ -1,6 +1,6 @@
 import { copyXattrs } from '../attributes/xattr.js'
 import type { Destination } from '../disk/destination.js'
-import { type FileEntry, linkGroupOf, isDevice, isRegular, isSymlink } from '../flist/entry.js'
+import { type FileEntry, isDevice, isRegular, isSymlink, linkGroupOf } from '../flist/entry.js'
 import { close, type Stat } from '../kernel.js'
 import type { RawPath } from '../raw-path.js'
 import { FNAMECMP, S_IFMT } from '../wire/constants.js'

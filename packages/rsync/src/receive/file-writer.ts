@@ -5,6 +5,8 @@ import type { SumHead } from '../wire/sum-head.js'
 
 /** What is written at once: small literals would cost a system call each. */
 const BUFFER_BYTES = 1 << 18
+/** What is as long as this is written from where it is: copying it would cost more than a call. */
+const DIRECT_BYTES = 1 << 15
 /** rsync.h SPARSE_WRITE_SIZE: runs of zeros shorter than this are written. */
 const HOLE_BYTES = 1024
 
@@ -18,9 +20,13 @@ export interface WriteOptions {
   size: number
 }
 
+/** Buffers of files that are done: a fresh one for each small file would keep the collector busy. */
+const spare: Buffer[] = []
+const SPARE_MAX = 4
+
 /** receiver.c receive_data(): puts literals and blocks of the basis together, and sums up what comes out. */
 export class FileWriter {
-  readonly #buffer = Buffer.allocUnsafe(BUFFER_BYTES)
+  readonly #buffer = spare.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES)
   #buffered = 0
   #offset = 0
   /** How long the file was that is written in place. */
@@ -75,6 +81,11 @@ export class FileWriter {
     if (index < 0 || index >= count) throw new ProtocolError('token', `block ${index} of ${count}`)
     const length = index === count - 1 && remainder > 0 ? remainder : blockLength
     const at = index * blockLength
+    // It became shorter, or was never there: the sum over the file will not be right, and nothing is written for it.
+    if (at + length > this.basisSize) {
+      this.transfer.sums.file.update(LOST)
+      return LOST
+    }
     const bytes = this.#read(at, length)
     this.transfer.sums.file.update(bytes)
     if (this.options.sameFile && at === this.length) this.#skip(length)
@@ -104,7 +115,7 @@ export class FileWriter {
   }
 
   #write(bytes: Buffer): void {
-    if (bytes.length >= BUFFER_BYTES / 2) {
+    if (bytes.length >= DIRECT_BYTES) {
       this.#flush()
       this.#put(bytes)
       return
@@ -153,9 +164,10 @@ export class FileWriter {
     if (offset < end) punch(this.target, offset, zeros.subarray(0, end - offset))
   }
 
-  /** Writes what is left; the file is as long as what came. */
+  /** Writes what is left; the file is as long as what came. Nothing may follow. */
   finish(): void {
     this.#flush()
+    if (spare.length < SPARE_MAX) spare.push(this.#buffer)
     if (this.target < 0 || this.failure !== null) return
     const { settings } = this.transfer
     try {
@@ -167,6 +179,7 @@ export class FileWriter {
   }
 }
 
+const LOST = Buffer.from([0])
 const ZEROS = Buffer.alloc(HOLE_BYTES)
 const isZero = (bytes: Buffer) => bytes.compare(ZEROS, 0, bytes.length) === 0
 

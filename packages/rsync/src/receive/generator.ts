@@ -596,6 +596,7 @@ export class Generator {
     if (settings.checksum && !again) iflags |= ITEM.REPORT_CHANGE
     if (type !== FNAMECMP.FNAME) iflags |= ITEM.BASIS_TYPE_FOLLOWS
     iflags = r.attributes.differences(basis?.tree ?? r.tree, basis?.path ?? path, entry, itemStat, iflags, null)
+    entry.state |= STATE.TOLD
     this.#write(ndx)
     out.u16(iflags)
     if (type !== FNAMECMP.FNAME) out.u8(type)
@@ -676,6 +677,7 @@ export class Generator {
       settings.itemize > 1 ||
       (xname !== undefined && xname !== '')
     if (!telling) return
+    entry.state |= STATE.TOLD
     this.#write(ndx)
     channel.out.u16(flags)
     if (flags & ITEM.XNAME_FOLLOWS) channel.out.vstring(xname ?? '')

@@ -3,13 +3,14 @@ import { XattrCodec } from '../attributes/xattr.js'
 import { changeMode } from '../chmod.js'
 import { Destination } from '../disk/destination.js'
 import { baseOf, parentOf, type Root } from '../disk/root.js'
+import { sanitizePath } from '../disk/sanitize.js'
 import { ProtocolError, TransferError } from '../errors.js'
-import { type Annex, decodeIdList, FlistDecoder, type FlistFormat } from '../flist/codec.js'
+import { type Annex, FlistDecoder, type FlistFormat, receiveIds } from '../flist/codec.js'
 import { type FileEntry, isDevice, isDirectory, isRegular, isSpecial, isSymlink, STATE } from '../flist/entry.js'
 import { Ids } from '../flist/ids.js'
 import { FileLists } from '../flist/lists.js'
+import { SystemError } from '../kernel.js'
 import { fromBytes, type RawPath } from '../raw-path.js'
-import { sanitizePath } from '../disk/sanitize.js'
 import { allowsIncRecurse } from '../server-options.js'
 import type { ChmodRule } from '../settings.js'
 import { IOERR, reasonOf, type Transfer } from '../transfer.js'
@@ -37,7 +38,7 @@ export interface ReceiveOptions {
   protection: Protection
   forbidden: (path: RawPath, directory: boolean) => boolean
   /** Whether the sender may send this name; a client asks for names, and believes no others. */
-  expected: (path: RawPath, directory: boolean) => boolean
+  expected: (path: RawPath, directory: boolean) => Expectation
   incomingChmod: readonly ChmodRule[]
   mungeSymlinks: boolean
   /** Symlinks that lead out of the module are made to stay in it. */
@@ -50,6 +51,9 @@ export interface ReceiveOptions {
   receiveStats: (() => Promise<void>) | undefined
   tellsDeletions: boolean
 }
+
+/** What was asked for, or on the way to it (-R), or neither. */
+export type Expectation = 'asked' | 'above' | 'unasked'
 
 /** The receiving end of a transfer, from the first list to the goodbye. Throws what ends a session. */
 export async function receive(transfer: Transfer, options: ReceiveOptions): Promise<void> {
@@ -64,7 +68,7 @@ export async function receive(transfer: Transfer, options: ReceiveOptions): Prom
   options.onFirstList?.()
   if (incoming.isEmpty) return // a sender with nothing to send has gone already
   if (options.destination === null) return list(transfer, incoming, options)
-  const receiving = prepare(transfer, incoming, options)
+  const receiving = prepared(transfer, incoming, options)
   const { tree } = receiving
   try {
     await both(receiving, incoming, options)
@@ -192,6 +196,8 @@ class IncomingLists {
         break
       }
       this.#check(entry, parent)
+      if (++this.#count > ENTRIES_MAX || (this.#pathBytes += entry.path.length) > PATHS_MAX)
+        throw new ProtocolError('file list', `more than ${ENTRIES_MAX} entries, or ${PATHS_MAX} bytes of names`)
       if (settings.chmod.length > 0 && !isSymlink(entry.mode))
         entry.mode = changeMode(settings.chmod, entry.mode, transfer.here.umask)
       if (options.sanitizes && !options.mungeSymlinks && isSymlink(entry.mode))
@@ -212,11 +218,27 @@ class IncomingLists {
     transfer.count.complete = lists.complete
   }
 
+  #count = 0
+  #pathBytes = 0
+
   /** A name that nobody asked for, or that is not in the directory that it is said to be in, ends the session. */
-  #check({ path, mode }: FileEntry, parent: FileEntry | null): void {
-    const within = parent === null || this.transfer.settings.relative || isIn(path, parent.path)
+  #check(entry: FileEntry, parent: FileEntry | null): void {
+    const { path, mode } = entry
+    const { settings } = this.transfer
+    if (!isKnownType(mode) && !(mode === 0 && settings.deleteMissingArgs))
+      throw new ProtocolError('file list', `${path} has the mode ${mode.toString(8)}`)
+    if (path === '' && !isDirectory(mode)) throw new ProtocolError('file list', 'the root is no directory')
+    const within = parent === null || settings.relative || isIn(path, parent.path)
     const bare = path.replace(/^\/+/, '') as RawPath
-    if (within && this.options.expected(bare, isDirectory(mode))) return
+    const expected = within ? this.options.expected(bare, isDirectory(mode)) : 'unasked'
+    if (expected === 'asked') return
+    if (expected === 'above' && isDirectory(mode)) {
+      // Only the way to what was asked for: what else is in it here is none of the sender's business.
+      entry.hasContent = false
+      entry.topDir = false
+      entry.implied = true
+      return
+    }
     throw new ProtocolError('file list', `rejecting unrequested file-list name: ${path}`)
   }
 
@@ -224,11 +246,8 @@ class IncomingLists {
     const { settings, agreement, channel } = this.transfer
     const withZero = (agreement.compatFlags & CF.ID0_NAMES) !== 0
     const acls = settings.acls
-    const users = settings.owner || acls ? await channel.receive('user names', (c) => decodeIdList(c, withZero)) : null
-    const groups =
-      settings.group || acls ? await channel.receive('group names', (c) => decodeIdList(c, withZero)) : null
-    for (const [id, name] of users ?? []) this.#ids.user(id, name)
-    for (const [id, name] of groups ?? []) this.#ids.group(id, name)
+    if (settings.owner || acls) await receiveIds(channel, withZero, (id, name) => void this.#ids.user(id, name))
+    if (settings.group || acls) await receiveIds(channel, withZero, (id, name) => void this.#ids.group(id, name))
     for (const entry of entries) {
       if (settings.owner) entry.uid = this.#ids.user(entry.uid, '')
       if (settings.group) entry.gid = this.#ids.group(entry.gid, '')
@@ -257,6 +276,13 @@ export function flistFormat(transfer: Transfer, annexes: readonly Annex[], ids: 
   }
   return ids === undefined ? format : { ...format, ids }
 }
+
+/** What one session may list, all lists together: some 1.5 GB where it is all held at once. */
+const ENTRIES_MAX = 1 << 22
+const PATHS_MAX = 1 << 29
+
+const isKnownType = (mode: number) =>
+  isRegular(mode) || isDirectory(mode) || isSymlink(mode) || isDevice(mode) || isSpecial(mode)
 
 const isIn = (path: RawPath, dir: RawPath) => {
   const slash = path.lastIndexOf('/')
@@ -298,6 +324,15 @@ interface Target {
   base: RawPath
   localName: RawPath | null
   nothingThere: boolean
+}
+
+function prepared(transfer: Transfer, incoming: IncomingLists, options: ReceiveOptions): Receiving {
+  try {
+    return prepare(transfer, incoming, options)
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error
+    throw new TransferError(`rsync: [${transfer.here.role}] ${error.message}`, RERR.FILEIO)
+  }
 }
 
 /** Opens all that will be written, and all that it will be compared with. */
@@ -428,7 +463,8 @@ function openDestination(transfer: Transfer, lists: FileLists, { root, destinati
 /** --mkpath */
 function makePath(transfer: Transfer, root: Root, path: RawPath): void {
   const missing: RawPath[] = []
-  for (let at = path; at !== '.' && at !== '/' && at !== '' && root.stat(at) === null; at = parentOf(at)) missing.unshift(at)
+  for (let at = path; at !== '.' && at !== '/' && at !== '' && root.stat(at) === null; at = parentOf(at))
+    missing.unshift(at)
   for (const at of missing) root.makeDirectory(at, 0o777 & ~transfer.here.umask)
 }
 

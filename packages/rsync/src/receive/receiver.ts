@@ -7,7 +7,7 @@ import type { RawPath } from '../raw-path.js'
 import { FNAMECMP, ITEM, NDX_DEL_STATS, NDX_DONE, NDX_FLIST_EOF, NDX_FLIST_OFFSET } from '../wire/constants.js'
 import type { Cursor } from '../wire/cursor.js'
 import type { NdxCodec } from '../wire/ndx.js'
-import { decodeSumHead } from '../wire/sum-head.js'
+import { decodeSumHead, type SumHead } from '../wire/sum-head.js'
 import { FileWriter } from './file-writer.js'
 import type { Receiving, Where } from './receiving.js'
 import { temporaryName } from './temporary.js'
@@ -98,6 +98,7 @@ export class Receiver {
     const { transfer } = r
     const { entry } = r.lists.require(ndx)
     const item = await transfer.channel.receive('item flags', decodeItem)
+    this.#checkAsked(entry, item)
     const { settings, agreement } = transfer
     const withXattrs = settings.xattrs > 0 && !settings.dryRun && (item.iflags & ITEM.REPORT_XATTR) !== 0
     if (withXattrs && carriesXattrs(item.iflags, agreement.protocol, agreement.compatFlags))
@@ -128,6 +129,18 @@ export class Receiver {
     if (outcome === 'arrived' && transfer.settings.removeSourceFiles) r.confirm(ndx)
   }
 
+  /**
+   * A sender that sends ahead of what it is asked for saves a round trip, and our own does so. It must be a file then
+   * that may be written; with incremental recursion, where what is asked for is counted, nobody does.
+   */
+  #checkAsked(entry: FileEntry, { iflags }: Item): void {
+    const { r } = this
+    if (entry.state & STATE.TOLD) return
+    const ahead = !r.lists.incRecurse && (iflags & ITEM.TRANSFER) !== 0 && r.onListed === undefined
+    if (!ahead || r.forbidden(entry.path, isDirectory(entry.mode)))
+      throw new ProtocolError('file index', `${entry.path} was not asked for`)
+  }
+
   /** Takes the content of one file. */
   async #receive(entry: FileEntry, item: Item, again: boolean): Promise<'arrived' | 'failed' | 'damaged' | 'kept'> {
     const { r } = this
@@ -135,7 +148,7 @@ export class Receiver {
     const { settings } = transfer
     const path = r.pathOf(entry)
     const head = await transfer.channel.receive('sum head', (c) => decodeSumHead(c, transfer.sums.length))
-    const basis = this.#openBasis(entry, path, item)
+    const basis = isNew(item, head) ? null : this.#openBasis(entry, path, item)
     const inplace = settings.inplace || (basis !== null && basis.partial && this.#mayWritePartial())
     const target = this.#openTarget(entry, path, inplace, basis)
     const writer = new FileWriter(r.transfer, target?.fd ?? -1, basis?.fd ?? -1, basis?.stat.size ?? 0, head, {
@@ -403,6 +416,10 @@ function decodeItem(c: Cursor): Item {
   const xname = iflags & ITEM.XNAME_FOLLOWS ? c.vstring(XNAME_MAX) : null
   return { iflags, basisType, xname }
 }
+
+/** Nothing of it is here: not even a look for it is worth while. */
+const isNew = ({ iflags, basisType }: Item, head: SumHead) =>
+  (iflags & ITEM.IS_NEW) !== 0 && basisType === FNAMECMP.FNAME && head.count === 0
 
 function countCreated({ transfer }: Receiving, { mode }: FileEntry): void {
   const { stats } = transfer

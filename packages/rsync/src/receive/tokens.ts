@@ -45,6 +45,8 @@ class PlainSource implements TokenSource {
           left -= bytes.length
         }
       }
+      const relief = channel.relieve() // a few bytes may mean much to write: others have their turn
+      if (relief !== undefined) await relief
       if (writer.length - reported >= PROGRESS_BYTES) {
         reported = writer.length
         this.transfer.log.progress?.({ entry, offset: reported, size: entry.size }, false)
@@ -85,6 +87,8 @@ class DeflatedSource implements TokenSource {
         const bytes = writer.block(block)
         moved.matched += bytes.length
         if (seesMatches) inflater.see(bytes)
+        const relief = channel.relieve()
+        if (relief !== undefined) await relief
       }
       this.transfer.log.progress?.({ entry, offset: writer.length, size: entry.size }, false)
     }

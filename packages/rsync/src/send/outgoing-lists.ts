@@ -127,7 +127,7 @@ export class OutgoingLists {
   }
 
   #ahead(): number {
-    const current = this.#current?.start ?? 0
+    const current = (this.#current ?? this.lists.active.at(0))?.start ?? 0
     let ahead = 0
     for (let i = this.lists.active.length - 1; i >= 0 && this.lists.active[i].start > current; i--)
       ahead += this.lists.active[i].entries.length
@@ -144,7 +144,9 @@ export class OutgoingLists {
   /** The receiver is done with the oldest list. True when there are more: they are worked on next. */
   listDone(): boolean {
     if (!this.lists.incRecurse || this.lists.active.length === 0) return false
-    this.lists.shift()
+    const done = this.lists.shift()
+    // Nothing of the next one may ever be asked for, and yet more must be listed behind it.
+    if (this.#current === undefined || this.#current === done) this.#current = this.lists.active.at(0)
     return this.lists.active.length > 0
   }
 
