@@ -64,6 +64,7 @@ export class Channel {
   #wroteSinceRead = false
   #heard = false // more than empty frames came since we last answered
   readonly #messages: Buffer[] = []
+  #messageBytes = 0
   readonly #raw: Buffer[] = [] // the handshake as it came, to find an error report in it
 
   constructor(
@@ -153,7 +154,7 @@ export class Channel {
 
   /** Sends what is in `out` once it is worth a write. Returns a promise only when the caller has to wait. */
   relieve(): Promise<void> | undefined {
-    if (this.out.length >= FLUSH_BYTES) return this.flush()
+    if (this.out.length >= FLUSH_BYTES || this.#messageBytes >= FLUSH_BYTES) return this.flush()
     if (performance.now() - this.#turnStart > TURN_MS) return this.#yield()
     return undefined
   }
@@ -161,7 +162,7 @@ export class Channel {
   /** Sends what is in `out`, as data. Returns a promise only when the caller has to wait. */
   flush(): Promise<void> | undefined {
     if (this.#messages.length > 0) this.#writeMessages()
-    if (this.out.length === 0) return undefined
+    if (this.out.length === 0) return this.socket.writableNeedDrain ? this.#drain() : undefined
     this.#throwFailure()
     const data = this.out.take()
     this.#wroteSinceRead = true
@@ -173,11 +174,13 @@ export class Channel {
   /** Queues a message for the next flush. It overtakes data that is still in `out`; none of ours minds. */
   sendMessage(tag: number, payload: Buffer): void {
     this.#messages.push(encodeFrame(tag, payload))
+    this.#messageBytes += payload.length + PIECE_COST
     if (this.#messages.length >= MESSAGES_MAX) this.#writeMessages()
   }
 
   sendEmptyFrame(): void {
-    if (this.alive) this.socket.write(EMPTY_FRAME)
+    // Who does not read needs no acknowledgement either.
+    if (this.alive && !this.socket.writableNeedDrain) this.socket.write(EMPTY_FRAME)
   }
 
   /** Waits for the peer to close. Anything it still sends is read and dropped. */
@@ -216,6 +219,7 @@ export class Channel {
   }
 
   #writeMessages(): void {
+    this.#messageBytes = 0
     this.#wroteSinceRead = true
     this.socket.write(Buffer.concat(this.#messages.splice(0)))
   }
@@ -389,6 +393,12 @@ export class Channel {
   #exitReport(payload: Buffer): Error {
     const code = payload.length === 4 ? payload.readInt32LE() : RERR.STREAMIO
     return remoteFailure(this.said.errors, code)
+  }
+
+  /** What a daemon has complained of in frames where plain integers were due. */
+  earlyComplaint(): RemoteError | undefined {
+    const texts = framedErrors(Buffer.concat(this.#raw))
+    return texts.length === 0 ? undefined : remoteFailure(texts, RERR.UNSUPPORTED)
   }
 
   #closed(what: string): Error {

@@ -281,6 +281,7 @@ class Client {
     const listed = this.#announced(args, tells && !incRecurse && settings.recursive, transfer, log)
     await send(transfer, listed, {
       chmod: [],
+      numericIds: false,
       forbidden: () => false,
       mungeSymlinks: settings.mungeLinks,
       tellsStats: false,
@@ -374,6 +375,7 @@ class Client {
       incomingChmod: [],
       mungeSymlinks: settings.mungeLinks,
       sanitizes: false,
+      numericIds: false,
       ...(settings.listOnly
         ? {
             onListed: (entry) =>
@@ -487,15 +489,28 @@ class Client {
     }
   }
 
+  #early(channel: Channel, tag: number, payload: Buffer): boolean {
+    if (tag === MSG.ERROR_EXIT && payload.length === 4) {
+      channel.abort(new TransferError('', payload.readInt32LE(), true))
+      return true
+    }
+    if (tag !== MSG.ERROR && tag !== MSG.ERROR_XFER && tag !== MSG.WARNING && tag !== MSG.INFO) return false
+    this.#log?.console.print(tag, payload.toString('latin1'))
+    return true
+  }
+
   #open(socket: Socket): Channel {
     const { settings } = this
     const pace = settings.bwlimit > 0 ? new Pace(settings.bwlimit) : undefined
-    this.#channel = new Channel(
+    const channel = new Channel(
       socket,
       settings.timeoutMs,
       pace === undefined ? undefined : (bytes) => pace.spend(bytes),
     )
-    return this.#channel
+    // What is said before the transfer begins is said all the same.
+    channel.onMessage = (tag, payload) => this.#early(channel, tag, payload)
+    this.#channel = channel
+    return channel
   }
 
   async #connect(

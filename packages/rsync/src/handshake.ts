@@ -96,7 +96,9 @@ export async function handshake(channel: Channel, options: HandshakeOptions): Pr
 
   for (const arg of options.args(greeting)) channel.out.latin1(`${arg}\0`)
   channel.out.latin1('\0')
-  return agree(channel, options, greeting, protocol)
+  return agree(channel, options, greeting, protocol).catch((error: unknown) => {
+    throw error instanceof ProtocolError ? (channel.earlyComplaint() ?? error) : error
+  })
 }
 
 /** The same with a server that a remote shell has started with its arguments: no greeting, no module, no login. */

@@ -217,6 +217,16 @@ export function close(fd: number): void {
   sysClose(fd)
 }
 
+const sysFcntlNumber = libc.func('int fcntl(int fd, int command, int argument)')
+const F_DUPFD_CLOEXEC = 1030
+
+/** One more descriptor of the same file or socket, which no child inherits. */
+export function duplicate(fd: number): number {
+  const copy = sysFcntlNumber(fd, F_DUPFD_CLOEXEC, 3)
+  if (copy < 0) fail('fcntl')
+  return copy
+}
+
 const secondPathBuffer = Buffer.alloc(0x2000)
 
 /** As `cString`, for the second path of a call. */

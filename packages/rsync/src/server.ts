@@ -12,7 +12,7 @@ import { argumentsOf, type Places } from './send/arguments.js'
 import { incompressible } from './send/incompressible.js'
 import { send } from './send/send.js'
 import { allowsIncRecurse } from './server-options.js'
-import type { ChmodRule, Invocation } from './settings.js'
+import type { ChmodRule, Invocation, Settings } from './settings.js'
 import { type Log, reasonOf, Transfer } from './transfer.js'
 import { CF, MSG, RERR } from './wire/constants.js'
 
@@ -24,6 +24,7 @@ export interface ServedModule {
   incomingChmod: readonly ChmodRule[]
   outgoingChmod: readonly ChmodRule[]
   mungeSymlinks: boolean
+  numericIds: boolean
   /** Without a chroot: what leads out of the module is made to lead below it. */
   sanitizes: boolean
   forbidden: (path: RawPath, directory: boolean) => boolean
@@ -137,6 +138,7 @@ async function serveSending(transfer: Transfer, invocation: Invocation, options:
   const args = argumentsOf(transfer, names, base, places, scopes, settings.filesFrom !== null)
   await send(transfer, args, {
     chmod: module?.outgoingChmod ?? [],
+    numericIds: module?.numericIds ?? false,
     forbidden: module?.forbidden ?? (() => false),
     mungeSymlinks: module?.mungeSymlinks ?? settings.mungeLinks,
     tellsStats: true,
@@ -155,6 +157,8 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
     await forwardNames(transfer, settings.filesFrom as RawPath, options.openNames)
   const destination = (invocation.operands[0] ?? '.') as RawPath
   const top = root.resolve(options.base, destination)
+  if (module !== null) refuseHidden(module, root, top, settings)
+  // A single file may be given another name, which is the destination's own.
   const inside = (path: RawPath) => join(top, path)
   const scopes = new FilterScopes(
     filter.at(options.places.absolute(root.resolve(options.base, destination)), reading),
@@ -167,7 +171,7 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
       ? {
           onListed: (entry) => {
             const { humanReadable: human, links } = settings
-            transfer.log.info(listLine(entry, { human, links }).trimEnd())
+            transfer.log.info(listLine(entry, { human, links }).slice(0, -1))
           },
         }
       : {}),
@@ -181,9 +185,20 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
     incomingChmod: module?.incomingChmod ?? [],
     mungeSymlinks: module?.mungeSymlinks ?? settings.mungeLinks,
     sanitizes: module?.sanitizes ?? false,
+    numericIds: module?.numericIds ?? false,
     receiveStats: undefined,
     tellsDeletions: settings.stats,
   })
+}
+
+/** clientserver.c: what a module keeps to itself serves no option either. */
+function refuseHidden(module: ServedModule, root: Root, top: RawPath, settings: Settings): void {
+  if (module.forbidden(top, true))
+    throw new TransferError(`ERROR: daemon has excluded destination "${top}"`, RERR.FILESELECT)
+  const { backupDir, partialDir, tempDir, alternates } = settings
+  const dirs = [backupDir, partialDir, tempDir, ...(alternates?.dirs ?? [])].filter((dir) => dir !== null)
+  if (dirs.some((dir) => module.forbidden(root.resolve(top, dir as RawPath), true)))
+    throw new TransferError('Your options have been rejected by the server.', RERR.SYNTAX)
 }
 
 /** A root seen from a directory in it. */

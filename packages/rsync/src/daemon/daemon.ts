@@ -1,10 +1,10 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { existsSync, fstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type Server, Socket } from 'node:net'
+import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { Output } from '../client-log.js'
-import { userIds } from '../kernel.js'
+import { close, duplicate, userIds } from '../kernel.js'
 import { parseInvocation, UsageError } from '../options.js'
 import type { Invocation } from '../settings.js'
 import { helpText, versionText } from '../usage.js'
@@ -33,8 +33,15 @@ const DEFAULT_TLS_PORT = 874
 const BACKLOG = 511
 const RESTART_MS = 1000
 const SD_LISTEN_FDS_START = 3
+/** Where descriptors begin that a child gets beside standard input, output, errors and the channel to us. */
+const FIRST_STDIO = 4
 
-type Handle = { close(): void; fd?: number }
+type Handle = { close(): void }
+
+interface Listener {
+  fd: number
+  tls: boolean
+}
 
 /** `rsync --daemon`. Resolves to the exit code when it has ended. */
 export async function daemonCommand(args: readonly string[], output: Output): Promise<number> {
@@ -113,9 +120,9 @@ class Monitor {
   readonly #connections = new Map<number, Connection>()
   readonly #workers = new Set<Worker>()
   readonly #asRoot = process.geteuid?.() === 0
+  /** They stay open here, though only the front accepts: while it is replaced, clients wait. */
+  #listeners: Listener[] = []
   #front: ChildProcess | undefined
-  #frontReady = false
-  readonly #early: { socket: Socket; tls: boolean }[] = []
   #stopping = false
   #finish: (code: number) => void = () => undefined
 
@@ -138,7 +145,8 @@ class Monitor {
       this.#finish = resolve
     })
     try {
-      await this.#startFront(await this.#listeners())
+      this.#listeners = await this.#listen()
+      await this.#startFront()
     } catch (error) {
       output.err(`rsync: [Receiver] ${bindProblem(error as NodeJS.ErrnoException)}\n`)
       this.#removePidFile()
@@ -172,78 +180,41 @@ class Monitor {
 
   // Listening
 
-  /** What to listen on, opened; ports below 1024 need our rights. */
-  async #listeners(): Promise<{ server: Server; tls: boolean }[]> {
+  /** What to listen on, opened; ports below 1024 need our rights. None in inetd's place: there is one connection. */
+  async #listen(): Promise<Listener[]> {
     const { globals } = this.config
     const given = Number(process.env.LISTEN_FDS)
     if (process.env.LISTEN_PID === String(process.pid) && given > 0)
-      return Promise.all(
-        Array.from({ length: given }, async (_, i) => ({
-          server: await this.#listening({ fd: SD_LISTEN_FDS_START + i }, false),
-          tls: false,
-        })),
-      )
+      return Array.from({ length: given }, (_, i) => ({ fd: taken(SD_LISTEN_FDS_START + i), tls: false }))
     if (fstatSync(0).isSocket()) return []
     const port = this.invocation.port ?? (globals.port || DEFAULT_PORT)
     const address = this.invocation.address ?? (globals.address === '' ? undefined : globals.address)
     const host = address === undefined ? {} : { host: address }
-    const found = [{ server: await this.#listening({ port, ...host, backlog: BACKLOG }, false), tls: false }]
+    const found = [{ fd: await listening({ port, ...host, backlog: BACKLOG }), tls: false }]
     this.#log.write(LOG.started(RSYNC_VERSION, port))
     if (globals.sslCertificate !== '' && globals.sslKey !== '') {
       const tlsPort = globals.sslPort || DEFAULT_TLS_PORT
-      found.push({ server: await this.#listening({ port: tlsPort, ...host, backlog: BACKLOG }, true), tls: true })
+      found.push({ fd: await listening({ port: tlsPort, ...host, backlog: BACKLOG }), tls: true })
     }
     return found
   }
 
-  /** Who connects before the front is there is handed to it unread. */
-  #listening(options: { port?: number; host?: string; backlog?: number; fd?: number }, tls: boolean): Promise<Server> {
-    return new Promise((resolve, reject) => {
-      const server = createServer({ pauseOnConnect: true }, (socket) => {
-        this.#early.push({ socket, tls })
-        this.#handEarly()
-      })
-      server.once('error', reject)
-      server.listen(options, () => resolve(server))
-    })
-  }
-
-  #handEarly(): void {
-    if (!this.#frontReady) return
-    for (const { socket, tls } of this.#early.splice(0)) {
-      const handle = (socket as unknown as { _handle: Handle | null })._handle
-      if (handle === null) continue
-      this.#front?.send({ kind: 'connection', tls } satisfies ToFront, handle as never, undefined, () =>
-        socket.destroy(),
-      )
-    }
-  }
-
-  async #startFront(listeners: { server: Server; tls: boolean }[]): Promise<void> {
+  async #startFront(): Promise<void> {
+    const listeners = this.#listeners
     const front = fork(fileURLToPath(new URL('./front.js', import.meta.url)), [], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...listeners.map(({ fd }) => fd)],
     })
     this.#front = front
     front.on('message', (message: FromFront, handle: unknown) => void this.#hear(message, handle as Handle))
     front.once('exit', () => this.#frontEnded())
     this.#tellFront({ kind: 'config', config: this.#frontConfig() })
     await new Promise<void>((resolve) => front.once('message', () => resolve()))
-    this.#frontReady = true
-    this.#handEarly()
-    for (const { server, tls } of listeners) {
-      const handle = (server as unknown as { _handle: Handle })._handle
-      await new Promise<void>((resolve) =>
-        front.send({ kind: 'listen', tls } satisfies ToFront, handle as never, () => resolve()),
-      )
-      server.close() // the front's copy goes on
-    }
+    for (const [i, { tls }] of listeners.entries()) this.#tellFront({ kind: 'listen', fd: FIRST_STDIO + i, tls })
     if (listeners.length === 0) {
       // inetd, or a systemd socket with Accept=yes: standard input is the one connection.
+      const { Socket } = await import('node:net')
       const socket = new Socket({ fd: 0, readable: true, writable: true, pauseOnCreate: true } as never)
-      front.send(
-        { kind: 'connection', tls: false } satisfies ToFront,
-        (socket as unknown as { _handle: Handle })._handle as never,
-      )
+      front.send({ kind: 'connection' } satisfies ToFront, (socket as unknown as { _handle: Handle })._handle as never)
       this.#stopping = true
     }
   }
@@ -251,17 +222,9 @@ class Monitor {
   /** A front that crashed is replaced; what was logging in is lost, what has a worker goes on. */
   #frontEnded(): void {
     this.#front = undefined
-    this.#frontReady = false
     if (this.#stopping) return this.#endIfIdle()
     this.#log.write('the process that accepts connections has ended; starting another')
-    setTimeout(() => {
-      this.#listeners()
-        .then((listeners) => this.#startFront(listeners))
-        .catch((error: Error) => {
-          this.#log.write(`cannot listen again: ${error.message}`)
-          this.#finish(RERR.SOCKETIO)
-        })
-    }, RESTART_MS)
+    setTimeout(() => void this.#startFront(), RESTART_MS)
   }
 
   #tellFront(message: ToFront): void {
@@ -488,6 +451,7 @@ class Monitor {
       return
     }
     this.#stopping = true
+    for (const { fd } of this.#listeners.splice(0)) close(fd)
     this.#tellFront({ kind: 'stop' })
     this.#endIfIdle()
   }
@@ -545,6 +509,28 @@ function isRunning(pidFile: string): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
+}
+
+/**
+ * A descriptor that listens. Node's own server would accept too: it is closed in the tick in which it starts to listen,
+ * before it has had the time.
+ */
+function listening(options: { port: number; host?: string; backlog: number }): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(options, () => {
+      resolve(duplicate((server as unknown as { _handle: { fd: number } })._handle.fd))
+      server.close()
+    })
+  })
+}
+
+/** A descriptor that we were started with, under a number that no child inherits. */
+function taken(fd: number): number {
+  const own = duplicate(fd)
+  close(fd)
+  return own
 }
 
 function bindProblem(error: NodeJS.ErrnoException): string {

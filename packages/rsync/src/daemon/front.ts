@@ -36,9 +36,9 @@ process.on('message', (message: ToFront, handle: unknown) => {
       take(message.config)
       return tell({ kind: 'ready' })
     case 'listen':
-      return listen(handle as RawHandle, message.tls)
+      return listen(message.fd, message.tls)
     case 'connection':
-      return accept(new Socket({ handle, readable: true, writable: true } as never), message.tls)
+      return accept(new Socket({ handle } as never), false)
     case 'answer':
       answers.get(message.id)?.(message.reply)
       answers.delete(message.id)
@@ -64,10 +64,10 @@ function take(next: FrontConfig): void {
   if (uid !== null) process.setuid?.(uid)
 }
 
-function listen(handle: RawHandle, tls: boolean): void {
+function listen(fd: number, tls: boolean): void {
   const server = createServer({ pauseOnConnect: false, noDelay: true }, (socket) => accept(socket, tls))
   server.on('error', () => undefined) // too many open files: the next connection is tried again
-  server.listen(handle as never)
+  server.listen({ fd })
   servers.add(server)
 }
 

@@ -32,10 +32,10 @@ export interface FrontConfig {
 
 export type ToFront =
   | { kind: 'config'; config: FrontConfig }
-  /** With a listening handle. */
-  | { kind: 'listen'; tls: boolean }
+  /** A descriptor that listens, which the front was started with. */
+  | { kind: 'listen'; fd: number; tls: boolean }
   /** With the handle of one connection (inetd). */
-  | { kind: 'connection'; tls: boolean }
+  | { kind: 'connection' }
   | { kind: 'answer'; id: number; reply: string | null }
   | { kind: 'stop' }
 

@@ -6,7 +6,7 @@ import { Channel } from '../channel.js'
 import { parseChmod } from '../chmod.js'
 import { loadSearch } from '../delta/search.js'
 import { ModuleRoot } from '../disk/root.js'
-import { ProtocolError, TransferError } from '../errors.js'
+import { ProtocolError, TimeoutError, TransferError } from '../errors.js'
 import { type DaemonFilter, daemonFilter, type Reading, readRuleFile } from '../filter.js'
 import { isRegular } from '../flist/entry.js'
 import { SourceTree } from '../flist/source.js'
@@ -156,13 +156,13 @@ async function work(job: Job, handle: unknown): Promise<void> {
 
 async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promise<void> {
   const { module } = config
-  const invocation = await readInvocation(channel, job.protocol, module.refuseOptions)
+  const late = setTimeout(() => channel.abort(new TimeoutError('the arguments did not come')), START_MS)
+  const invocation = await readInvocation(channel, job.protocol, module.refuseOptions).finally(() => clearTimeout(late))
   const { settings } = invocation
   log.sender = invocation.sender
   settings.verbose = Math.min(settings.verbose, module.maxVerbosity)
   settings.ignoreErrors ||= module.ignoreErrors
   settings.fakeSuper ||= module.fakeSuper
-  settings.numericIds ||= config.numericIds
   settings.tempDir ??= module.tempDir === '' ? null : module.tempDir
   if (module.timeout > 0)
     settings.timeoutMs = Math.min(settings.timeoutMs || Number.POSITIVE_INFINITY, module.timeout * 1000)
@@ -182,6 +182,7 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     outgoingChmod: parseChmod(module.outgoingChmod) ?? [],
     mungeSymlinks: config.mungeSymlinks,
     sanitizes: !config.chroot,
+    numericIds: config.numericIds,
     forbidden: hides,
     dontCompress: module.dontCompress,
   }

@@ -39,7 +39,7 @@ export function sumHeadOf(length: number, blockSize: number, full: boolean, sumL
 function squareRootBlock(length: number): number {
   if (length <= BLOCK_SIZE * BLOCK_SIZE) return BLOCK_SIZE
   let c = 1
-  for (let l = length; (l = Math.floor(l / 4)) > 0; ) c *= 2
+  for (let l = Math.floor(length / 4); l > 0; l = Math.floor(l / 4)) c *= 2
   if (c >= BLOCK_LENGTH_MAX) return BLOCK_LENGTH_MAX
   let block = 0
   do {
@@ -52,8 +52,8 @@ function squareRootBlock(length: number): number {
 
 function shortLength(length: number, blockLength: number): number {
   let bits = BLOCKSUM_BIAS
-  for (let l = length; (l = Math.floor(l / 2)) > 0; ) bits += 2
-  for (let c = blockLength; (c >>= 1) > 0 && bits > 0; ) bits--
+  for (let l = Math.floor(length / 2); l > 0; l = Math.floor(l / 2)) bits += 2
+  for (let c = blockLength >> 1; c > 0 && bits > 0; c >>= 1) bits--
   const bytes = Math.floor((bits + 1 - 32 + 7) / 8)
   return Math.min(Math.max(bytes, SHORT_SUM_LENGTH), SUM_LENGTH_MAX)
 }

@@ -111,11 +111,15 @@ export class FlistEncoder {
     // Both ends start from mode 0, and that matters: Debian's 3.2.7 rejects a mode of 0 that it reads.
     if (entry.mode === before.mode) flags |= XMIT.SAME_MODE
     if (!keeps.users || (!first && entry.uid === before.uid)) flags |= XMIT.SAME_UID
-    else if (format.ids !== undefined && (userName = format.ids.userName(entry.uid)) !== '')
-      flags |= XMIT.USER_NAME_FOLLOWS
+    else if (format.ids !== undefined) {
+      userName = format.ids.userName(entry.uid)
+      if (userName !== '') flags |= XMIT.USER_NAME_FOLLOWS
+    }
     if (!keeps.groups || (!first && entry.gid === before.gid)) flags |= XMIT.SAME_GID
-    else if (format.ids !== undefined && (groupName = format.ids.groupName(entry.gid)) !== '')
-      flags |= XMIT.GROUP_NAME_FOLLOWS
+    else if (format.ids !== undefined) {
+      groupName = format.ids.groupName(entry.gid)
+      if (groupName !== '') flags |= XMIT.GROUP_NAME_FOLLOWS
+    }
     if (!first && entry.mtime === before.mtime) flags |= XMIT.SAME_TIME
     if (entry.mtimeNsec !== 0 && format.protocol >= 31) flags |= XMIT.MOD_NSEC
     if (hasRdev && !first && entry.rdevMajor === this.#rdevMajor) flags |= XMIT.SAME_RDEV_MAJOR
@@ -316,7 +320,9 @@ export class FlistDecoder {
   #target(c: Cursor): string {
     const length = c.varint()
     within('symlink length', length, 0, PATH_MAX)
-    return fromBytes(c.bytes(length))
+    const target = fromBytes(c.bytes(length))
+    if (target.includes('\0')) throw new ProtocolError('file list', 'a symlink with a NUL in its target')
+    return target
   }
 }
 

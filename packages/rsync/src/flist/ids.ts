@@ -19,18 +19,20 @@ export class Ids implements IdNames {
   constructor(
     /** Whether owners can be set; who is not root can give files only to groups that he is in. */
     readonly root: boolean,
+    /** A module's `numeric ids`: names travel, for the client does not know of it, but mean nothing. */
+    readonly numeric = false,
     readonly ours: readonly number[] = process.getgroups?.() ?? [],
   ) {}
 
   userName(uid: number): string {
-    if (uid === 0 || this.sentUsers.has(uid)) return ''
+    if (uid === 0 || this.numeric || this.sentUsers.has(uid)) return ''
     const name = userName(uid) ?? ''
     this.sentUsers.set(uid, name)
     return name
   }
 
   groupName(gid: number): string {
-    if (gid === 0 || this.sentGroups.has(gid)) return ''
+    if (gid === 0 || this.numeric || this.sentGroups.has(gid)) return ''
     const name = groupName(gid) ?? ''
     this.sentGroups.set(gid, name)
     return name
@@ -38,14 +40,14 @@ export class Ids implements IdNames {
 
   /** uidlist.c send_id_lists(): after a list that is not one of many. `withZero`: compat flag ID0_NAMES. */
   encode(w: Writer, users: boolean, groups: boolean, withZero: boolean): void {
-    if (users) encodeIdList(w, named(this.sentUsers), withZero ? (userName(0) ?? '') : null)
-    if (groups) encodeIdList(w, named(this.sentGroups), withZero ? (groupName(0) ?? '') : null)
+    if (users) encodeIdList(w, named(this.sentUsers), withZero ? (this.numeric ? '' : (userName(0) ?? '')) : null)
+    if (groups) encodeIdList(w, named(this.sentGroups), withZero ? (this.numeric ? '' : (groupName(0) ?? '')) : null)
   }
 
   user(uid: number, name: string): number {
     const known = this.#users.get(uid)
     if (known !== undefined && name === '') return known
-    const ours = (name !== '' && this.root ? userIds(name)?.uid : undefined) ?? uid
+    const ours = (name !== '' && this.root && !this.numeric ? userIds(name)?.uid : undefined) ?? uid
     if (this.#users.size < IDS_MAX) this.#users.set(uid, ours)
     return ours
   }
@@ -53,7 +55,7 @@ export class Ids implements IdNames {
   group(gid: number, name: string): number {
     const known = this.#groups.get(gid)
     if (known !== undefined && name === '') return known
-    const found = (name === '' ? null : groupId(name)) ?? gid
+    const found = (name === '' || this.numeric ? null : groupId(name)) ?? gid
     const ours = this.root || this.ours.includes(found) || process.getegid?.() === found ? found : GID_NONE
     if (this.#groups.size < IDS_MAX) this.#groups.set(gid, ours)
     return ours

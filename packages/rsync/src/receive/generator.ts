@@ -1,5 +1,6 @@
 import { askForXattrs, carriesXattrs, encodeXattrRequest, type Xattrs } from '../attributes/xattr.js'
 import { sumHeadOf, writeSums } from '../delta/sums.js'
+import { FileError } from '../errors.js'
 import {
   type FileEntry,
   isDevice,
@@ -12,7 +13,7 @@ import {
 } from '../flist/entry.js'
 import type { FileList } from '../flist/lists.js'
 import { close, type Stat, SystemError, statAt } from '../kernel.js'
-import { deltaTransmission, upToDate } from '../output/names.js'
+import { daemonRefused, deltaTransmission, upToDate } from '../output/names.js'
 import { parent, type RawPath } from '../raw-path.js'
 import { IOERR } from '../transfer.js'
 import { FNAMECMP, ITEM, NDX_DEL_STATS, NDX_DONE, S_IFMT, SIGNIFICANT_ITEM_FLAGS } from '../wire/constants.js'
@@ -51,7 +52,7 @@ export class Generator {
     const { settings, agreement, log } = r.transfer
     if (settings.deleteWhen === 'before') this.#deletePass()
     if (settings.verbose > 1 && r.onListed === undefined)
-      log.info(deltaTransmission(settings.wholeFile === true).text.trimEnd())
+      log.info(deltaTransmission(settings.wholeFile === true).text.slice(0, -1))
     for (let list = r.lists.active.at(0); list !== undefined; list = await this.#nextAfter(list)) {
       await this.#knowAhead()
       this.#open.push(list)
@@ -115,10 +116,11 @@ export class Generator {
 
   async #generate(list: FileList): Promise<void> {
     const { r } = this
+    r.transfer.here.role = 'generator'
     const { settings, channel } = r.transfer
     const { parent: of } = list
     if (r.lists.incRecurse && of !== null && r.onListed === undefined) {
-      this.#directory(of, list.start - 1, true)
+      this.#attempt(of, () => this.#directory(of, list.start - 1, true))
       const deletesNow = settings.deleteWhen === 'during' || settings.deleteWhen === 'delay'
       if (deletesNow && of.hasContent && !(of.state & STATE.MISSING_DIR) && !r.nothingThere) this.#deleteIn(of, list)
     }
@@ -197,6 +199,7 @@ export class Generator {
   /** Returns a promise only when the caller has to wait. */
   #entry(list: FileList, entry: FileEntry, ndx: number): Promise<void> | undefined {
     const { r } = this
+    r.transfer.here.role = 'generator'
     if (r.onListed !== undefined) {
       r.onListed(entry)
       return undefined
@@ -212,7 +215,7 @@ export class Generator {
       if (isDirectory(entry.mode)) this.#skipBelow(entry)
       r.transfer.failed = true
       r.transfer.log.fileError(
-        `skipping daemon-excluded ${isDirectory(entry.mode) ? 'directory' : 'file'} "${entry.path}"`,
+        daemonRefused(entry.path, isDirectory(entry.mode) ? 'directory' : 'file').text.slice(0, -1),
       )
       return undefined
     }
@@ -223,7 +226,7 @@ export class Generator {
       else if (isRegular(entry.mode)) return this.#regular(list, entry, ndx, false)
       else this.#special(list, entry, ndx)
     } catch (error) {
-      if (!(error instanceof SystemError)) throw error
+      if (!(error instanceof SystemError || error instanceof FileError)) throw error
       r.transfer.fileError('recv_generator:', entry.path, error)
     }
     return undefined
@@ -238,6 +241,16 @@ export class Generator {
     if (r.tree.stat(dir) === null) r.tree.makePath(dir, DEFAULT_DIRECTORY & ~r.transfer.here.umask)
   }
   #madeParent: RawPath | null = null
+
+  /** What the kernel refuses of one entry is told, and the others go on. */
+  #attempt(entry: FileEntry, act: () => void): void {
+    try {
+      act()
+    } catch (error) {
+      if (!(error instanceof SystemError || error instanceof FileError)) throw error
+      this.r.transfer.fileError('recv_generator:', entry.path, error)
+    }
+  }
 
   #isSkipped({ path }: FileEntry): boolean {
     return this.#skip !== null && isBelow(path, this.#skip)
@@ -398,6 +411,7 @@ export class Generator {
       return
     }
     let before: Stat | null = stat
+    if (stat !== null && this.#givesWay(entry, path, stat)) stat = null
     if (stat !== null) {
       if (this.#isSame(entry, path, stat)) {
         this.#unchanged(entry, path, ndx, stat)
@@ -410,7 +424,8 @@ export class Generator {
       if (!isSymlink(entry.mode) || isDirectory(stat.mode))
         if (!r.deleter.makeRoom(path, stat.mode, kindOf(entry))) return
       if (!isSymlink(entry.mode) || isDirectory(stat.mode)) stat = null
-    } else if (r.alternates.length > 0) {
+    }
+    if (stat === null && r.alternates.length > 0) {
       const found = this.#alternateSpecial(entry, path)
       if (found === true) return
       before = found
@@ -420,6 +435,17 @@ export class Generator {
     this.#itemize(path, entry, ndx, before, ITEM.LOCAL_CHANGE | ITEM.REPORT_CHANGE)
     this.#done(entry, path)
     if (settings.removeSourceFiles) r.confirm(ndx)
+  }
+
+  /** With --link-dest and --compare-dest even what is here goes where an alternate is its like in every respect. */
+  #givesWay(entry: FileEntry, path: RawPath, stat: Stat): boolean {
+    const { r } = this
+    const { alternates, dryRun } = r.transfer.settings
+    if (alternates === null || alternates.kind === 'copy' || !this.#isSame(entry, path, stat)) return false
+    const found = findAlternate(r, entry, path)
+    if (found?.level !== 3 || linkGroupOf(found.stat) === linkGroupOf(stat)) return false
+    if (!dryRun) r.tree.unlink(path)
+    return true
   }
 
   #isSame(entry: FileEntry, path: RawPath, stat: Stat): boolean {
@@ -536,7 +562,7 @@ export class Generator {
     const changed = r.attributes.set(r.tree, path, entry, stat)
     if (settings.verbose <= 1 || settings.itemize > 0 || stat === null) return
     const directory = isDirectory(entry.mode)
-    if (!changed) log.info(upToDate(path === '' ? '.' : path, directory).text.trimEnd())
+    if (!changed) log.info(upToDate(path === '' ? '.' : path, directory).text.slice(0, -1))
   }
 
   #outOfBounds(entry: FileEntry, path: RawPath): boolean {
@@ -670,7 +696,8 @@ export class Generator {
     const { r } = this
     const { settings, channel } = r.transfer
     let flags = r.attributes.differences(r.tree, path, entry, stat, iflags, xname ?? null) & 0xffff
-    if (flags & bringsMode && stat !== null && ((stat.mode ^ entry.mode) & 0o7000) === 0) flags &= ~ITEM.REPORT_PERMS
+    if (flags & bringsMode && !settings.dryRun && stat !== null && ((stat.mode ^ entry.mode) & 0o7000) === 0)
+      flags &= ~ITEM.REPORT_PERMS
     const telling =
       (flags & (SIGNIFICANT_ITEM_FLAGS | ITEM.REPORT_XATTR)) !== 0 ||
       settings.verbose > 1 ||

@@ -41,6 +41,8 @@ export interface ReceiveOptions {
   expected: (path: RawPath, directory: boolean) => Expectation
   incomingChmod: readonly ChmodRule[]
   mungeSymlinks: boolean
+  /** A module's `numeric ids`. */
+  numericIds: boolean
   /** Symlinks that lead out of the module are made to stay in it. */
   sanitizes: boolean
   /** Where nothing may be written: what would be is said to have been (--list-only). */
@@ -140,7 +142,7 @@ class IncomingLists {
     const { settings, agreement, here } = transfer
     const incRecurse = (agreement.compatFlags & CF.INC_RECURSE) !== 0
     this.lists = new FileLists(incRecurse)
-    this.#ids = new Ids(here.root || settings.fakeSuper)
+    this.#ids = new Ids(here.root || settings.fakeSuper, options.numericIds)
     const power = powerOf(transfer)
     this.#acls = settings.acls ? new AclCodec({ power, ids: settings.numericIds ? null : this.#ids, incRecurse }) : null
     this.xattrs = settings.xattrs > 0 ? new XattrCodec({ power, sender: false, all: settings.xattrs > 1 }) : null

@@ -26,8 +26,6 @@ interface Item {
 /** receiver.c: takes the content that the generator has asked for, and puts it in its place. */
 export class Receiver {
   readonly #decodeNdx = (c: Cursor) => this.input.decode(c)
-  /** Lists that the sender has ended, of those that have come. */
-  #listsDone = 0
 
   constructor(
     readonly r: Receiving,
@@ -50,7 +48,6 @@ export class Receiver {
         continue
       }
       if (r.lists.incRecurse && r.lists.active.length > 0) {
-        this.#listsDone++
         r.lists.shift()
         if (r.lists.active.length > 0) continue
       }
@@ -148,11 +145,12 @@ export class Receiver {
     const { settings } = transfer
     const path = r.pathOf(entry)
     const head = await transfer.channel.receive('sum head', (c) => decodeSumHead(c, transfer.sums.length))
+    transfer.here.role = 'receiver'
     const basis = isNew(item, head) ? null : this.#openBasis(entry, path, item)
-    const inplace = settings.inplace || (basis !== null && basis.partial && this.#mayWritePartial())
+    const { inplace } = settings
     const target = this.#openTarget(entry, path, inplace, basis)
     const writer = new FileWriter(r.transfer, target?.fd ?? -1, basis?.fd ?? -1, basis?.stat.size ?? 0, head, {
-      sameFile: inplace && basis !== null && basis.same,
+      sameFile: inplace && basis?.same,
       appends: settings.append !== false && !again,
       sparse: settings.sparse,
       size: entry.size,
@@ -186,11 +184,6 @@ export class Receiver {
     return this.#finish(entry, path, target, basis, inplace, damaged, again)
   }
 
-  /** A part that is in the partial directory is written on, where the client can take that. */
-  #mayWritePartial(): boolean {
-    return false
-  }
-
   #preallocate(fd: number, size: number): void {
     try {
       preallocate(fd, size)
@@ -211,6 +204,7 @@ export class Receiver {
   ): 'arrived' | 'failed' | 'damaged' | 'kept' {
     const { r } = this
     const { settings } = r.transfer
+    r.transfer.here.role = 'receiver'
     const partial = r.partial(path)
     const from = basis?.where ?? { tree: r.tree, path }
     if (!damaged && settings.delayUpdates && partial !== null && !inplace) {

@@ -43,6 +43,8 @@ export interface Origin {
 }
 
 export interface OutgoingOptions {
+  /** A module's `numeric ids`. */
+  numericIds: boolean
   chmod: readonly ChmodRule[]
   /** Names that a module keeps to itself. */
   forbidden: (path: RawPath, directory: boolean) => boolean
@@ -74,7 +76,7 @@ export class OutgoingLists {
     const { settings, agreement, channel, here } = transfer
     const incRecurse = (agreement.compatFlags & CF.INC_RECURSE) !== 0
     this.lists = new FileLists(incRecurse)
-    this.#ids = new Ids(here.root)
+    this.#ids = new Ids(here.root, options.numericIds)
     this.#power = powerOf(transfer)
     this.#chmod = [...settings.chmod, ...options.chmod]
     this.#xattrRules = { power: this.#power, sender: true, all: settings.xattrs > 1 }
@@ -220,7 +222,7 @@ export class OutgoingLists {
       stat = follow
         ? this.#followed(tree, path, statAt(at.dir, at.name), settings.copyLinks || arg.asDirectory)
         : this.#lstat(at, path)
-      if (path !== '' && this.#isForbidden(path, isDirectory(stat.mode))) throw new SystemError('stat', 2, 'ENOENT')
+      if (this.#isForbidden(toldPath(tree, path), isDirectory(stat.mode))) throw new SystemError('stat', 2, 'ENOENT')
     } catch (error) {
       at?.release()
       return this.#missing(arg, error)
@@ -259,19 +261,23 @@ export class OutgoingLists {
     return always || isDirectory(target.mode) ? target : stat
   }
 
-  #missing({ given, path }: Argument, error: unknown): void {
+  #missing(arg: Argument, error: unknown): void {
+    const { given, path } = arg
     const { transfer } = this
     const { settings } = transfer
     if (!(error instanceof SystemError)) throw error
-    if (error.code === 'ENOENT' && settings.deleteMissingArgs) return this.#send(missing(path))
+    if (error.code === 'ENOENT' && settings.deleteMissingArgs) {
+      if (settings.relative) this.#implied(arg)
+      return this.#send(missing(path))
+    }
     if (error.code === 'ENOENT' && settings.ignoreMissingArgs) return
     transfer.ioError |= IOERR.GENERAL
     transfer.fileError('link_stat', given, error)
   }
 
   /** -R: the directories on the way to what was named. */
-  #implied({ tree, path, filters }: Argument): void {
-    const above: RawPath[] = []
+  #implied({ tree, path, filters, given }: Argument): void {
+    const above: RawPath[] = given.includes('/./') || given.startsWith('./') ? ['' as RawPath] : []
     for (let dir = parent(path); dir !== ''; dir = parent(dir)) above.unshift(dir)
     for (const dir of above) {
       if (this.#impliedSent.has(dir)) continue

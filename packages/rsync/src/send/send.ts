@@ -1,6 +1,6 @@
 import { carriesXattrs, decodeXattrRequest, encodeXattrValues, type Xattrs } from '../attributes/xattr.js'
 import { FileError } from '../errors.js'
-import type { FileEntry } from '../flist/entry.js'
+import { type FileEntry, isDirectory } from '../flist/entry.js'
 import type { SourceTree } from '../flist/source.js'
 import { type SenderOptions, sendLists, type XattrAnswer } from '../sender.js'
 import { IOERR, reasonOf, type Transfer } from '../transfer.js'
@@ -31,7 +31,8 @@ export async function send(
   const before = channel.onMessage
   channel.onMessage = (tag, payload) => {
     if (tag !== MSG.SUCCESS || payload.length !== 4) return before?.(tag, payload) ?? false
-    if (transfer.settings.removeSourceFiles) removeSource(transfer, outgoing.entryAt(payload.readInt32LE()))
+    const { removeSourceFiles, dryRun } = transfer.settings
+    if (removeSourceFiles && !dryRun) removeSource(transfer, outgoing.entryAt(payload.readInt32LE()))
     return true
   }
   await outgoing.send(args)
@@ -135,7 +136,14 @@ function xattrAnswer(transfer: Transfer, entry: FileEntry, iflags: number): Xatt
     decode: (c) => decodeXattrRequest(c, list),
     write: () => {
       const { tree } = entry.origin as Origin
-      const at = tree.place(entry.path)
+      let at: ReturnType<SourceTree['place']>
+      try {
+        at = tree.place(entry.path)
+      } catch (error) {
+        transfer.fileError('get_xattr_data:', entry.path, error)
+        channel.out.varint(0) // none of the values is there any more
+        return
+      }
       try {
         encodeXattrValues(channel.out, list, at, (error) => transfer.fileError('get_xattr_data:', entry.path, error))
       } finally {
@@ -147,6 +155,7 @@ function xattrAnswer(transfer: Transfer, entry: FileEntry, iflags: number): Xatt
 
 /** sender.c successful_send(): the receiver has it, so ours may go; unless it has changed since. */
 function removeSource(transfer: Transfer, entry: FileEntry): void {
+  if (isDirectory(entry.mode)) return
   const { tree } = entry.origin as Origin
   try {
     const now = tree.look(entry.path)
