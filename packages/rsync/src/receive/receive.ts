@@ -198,7 +198,9 @@ class IncomingLists {
         break
       }
       this.#check(entry, parent)
-      if (++this.#count > ENTRIES_MAX || (this.#pathBytes += entry.path.length) > PATHS_MAX)
+      this.#count += 1
+      this.#pathBytes += entry.path.length
+      if (this.#count > ENTRIES_MAX || this.#pathBytes > PATHS_MAX)
         throw new ProtocolError('file list', `more than ${ENTRIES_MAX} entries, or ${PATHS_MAX} bytes of names`)
       if (settings.chmod.length > 0 && !isSymlink(entry.mode))
         entry.mode = changeMode(settings.chmod, entry.mode, transfer.here.umask)
@@ -209,8 +211,7 @@ class IncomingLists {
       count(transfer, entry)
     }
     if (!lists.incRecurse && !settings.numericIds) await this.#readIds(entries)
-    const kept = settings.relative ? entries : entries
-    const added = lists.add(kept, parent, false)
+    const added = lists.add(entries, parent, false)
     if (settings.relative)
       for (const entry of added.entries) if (entry !== null) entry.path = entry.path.replace(/^\/+/, '') as RawPath
     if (settings.pruneEmptyDirs) prune(added.entries)

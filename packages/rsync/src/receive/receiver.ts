@@ -150,7 +150,7 @@ export class Receiver {
     const { inplace } = settings
     const target = this.#openTarget(entry, path, inplace, basis)
     const writer = new FileWriter(r.transfer, target?.fd ?? -1, basis?.fd ?? -1, basis?.stat.size ?? 0, head, {
-      sameFile: inplace && basis?.same,
+      sameFile: inplace && basis?.same === true,
       appends: settings.append !== false && !again,
       sparse: settings.sparse,
       size: entry.size,
