@@ -192,7 +192,9 @@ const UNEQUAL = [
   /^(sent [\d.,KMG]+ bytes|total size is|Total bytes|File list (size|generation|transfer))/,
   /^ +[\d,]+ +\d+% /,
   /^opening connection using: /,
-  /read error: Connection reset by peer/, // a daemon may be gone before its client has read all that it said
+  // A server may be gone before its client has read all that it said, or has said all itself.
+  /read error: Connection reset by peer/,
+  /\[(Receiver|sender|generator)\] write error: Broken pipe/,
 ]
 
 function readable(command: string[]): string {

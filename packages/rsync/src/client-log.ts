@@ -15,7 +15,7 @@ import { Progress } from './output/progress.js'
 import { type Counts, type Stats as PrintedStats, statsBlock, summary } from './output/stats.js'
 import type { RawPath } from './raw-path.js'
 import type { Settings } from './settings.js'
-import type { Log, Progress as Position, Transfer } from './transfer.js'
+import type { Log, Moved, Progress as Position, Transfer } from './transfer.js'
 import { ITEM, MSG } from './wire/constants.js'
 
 /** Where a client prints: latin1 text, one char a byte. */
@@ -80,7 +80,7 @@ export class ClientLog implements Log {
     if (this.#format?.beforeTransfer) this.#write(this.#item(entry, iflags, linkName, { literal: 0, matched: 0 }))
   }
 
-  item(entry: FileEntry, iflags: number, linkName: string, moved: { literal: number; matched: number }): void {
+  item(entry: FileEntry, iflags: number, linkName: string, moved: Moved): void {
     if (this.#format === null) return
     const item = this.#item(entry, iflags, linkName, moved)
     if (iflags & ITEM.TRANSFER) {
@@ -125,7 +125,7 @@ export class ClientLog implements Log {
     void entry
   }
 
-  #item(entry: FileEntry, iflags: number, hardLink: string, moved: { literal: number; matched: number }): Item {
+  #item(entry: FileEntry, iflags: number, hardLink: string, moved: Moved): Item {
     const sending = this.sender
     return {
       operation: sending ? 'send' : 'recv',
@@ -135,7 +135,7 @@ export class ClientLog implements Log {
       directory: sending ? ((entry.origin as { named?: string } | null)?.named ?? '') : '',
       written: sending ? moved.literal : 0,
       read: sending ? 0 : moved.literal,
-      sum: entry.sum?.toString('hex') ?? '',
+      sum: this.#transfer?.sumText(entry, moved) ?? '',
     }
   }
 

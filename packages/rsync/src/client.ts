@@ -25,6 +25,7 @@ import {
   pathWithoutModule,
   receivingIncremental,
   sendingIncremental,
+  startingShell,
 } from './output/names.js'
 import { Pace } from './pace.js'
 import { fromBytes, type RawPath, toBytes } from './raw-path.js'
@@ -168,8 +169,9 @@ class Client {
     const [ours, theirs] = memoryPair()
     const args = serverArguments(settings, { sender: false, paths: [destination ?? ('.' as RawPath)], daemon: true })
     const serverInvocation = parseInvocation(args, {})
-    const { listOnly, fakeSuper } = settings
-    Object.assign(serverInvocation.settings, { wholeFile: settings.wholeFile ?? true, fakeSuper, listOnly })
+    const { listOnly, fakeSuper, superUser, progress } = settings
+    const wholeFile = settings.wholeFile ?? settings.append === false
+    Object.assign(serverInvocation.settings, { wholeFile, fakeSuper, superUser, listOnly, progress })
     this.#role = 'sender'
     const log = this.#makeLog(true, false)
     const serverChannel = new Channel(theirs, 0, undefined)
@@ -215,12 +217,9 @@ class Client {
       channel.socket.end()
       return code
     } catch (error) {
-      channel.destroy()
-      if (error instanceof TransferError) {
-        log.error(error.message)
-        return error.exitCode
-      }
+      this.#role = 'Receiver'
       this.#channel?.abort(error as Error)
+      channel.destroy()
       throw error
     }
   }
@@ -520,7 +519,7 @@ class Client {
     log: ClientLog,
     signal: AbortSignal,
   ): Promise<{ channel: Channel; agreement: Agreement | null }> {
-    if (to.kind === 'shell') return this.#connectShell(to, paths, serverSends)
+    if (to.kind === 'shell') return this.#connectShell(to, paths, serverSends, log)
     return this.#connectDaemon(to, paths, serverSends, log, signal)
   }
 
@@ -528,6 +527,7 @@ class Client {
     { host, user }: { host: string; user: string | null },
     paths: readonly RawPath[],
     serverSends: boolean,
+    log: ClientLog,
   ): Promise<{ channel: Channel; agreement: Agreement }> {
     const { invocation, settings } = this
     const words = (invocation.rsh ?? process.env.RSYNC_RSH ?? 'ssh').split(/\s+/).filter((word) => word !== '')
@@ -537,6 +537,7 @@ class Client {
     const [program, ...given] = words
     const [ours, theirs] = socketPair()
     const args = [...given, ...login, host, invocation.rsyncPath, ...open].map((arg) => toBytes(arg).toString())
+    if (settings.verbose > 1) log.say(startingShell([program, ...args]))
     const child = spawn(program, args, { stdio: [theirs, theirs, 'inherit'] })
     closeFd(theirs)
     this.#child = child

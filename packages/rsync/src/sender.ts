@@ -7,6 +7,7 @@ import { type FileEntry, isRegular, linkGroupOf, STATE } from './flist/entry.js'
 import type { SourceTree } from './flist/source.js'
 import { close, readAt, type Stat, statAt } from './kernel.js'
 import type { RawPath } from './raw-path.js'
+import type { Moved } from './transfer.js'
 import { FNAMECMP, ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from './wire/constants.js'
 import { type Cursor, within } from './wire/cursor.js'
 import { NdxCodec } from './wire/ndx.js'
@@ -29,6 +30,8 @@ export interface SenderReport {
   sent: number
   literalBytes: number
   matchedBytes: number
+  /** What the search for the receiver's blocks met: blocks found, places with the weak sum of one, and those in vain. */
+  search: { matches: number; hits: number; falseAlarms: number }
 }
 
 export interface SenderOptions {
@@ -58,7 +61,7 @@ export interface GeneralOptions {
   /** Its content is about to go, has gone on, or is complete. */
   onProgress?: ((entry: FileEntry, offset: number, done: boolean) => void) | undefined
   /** Told after the content has gone, or at once where none goes. */
-  onItem: (entry: FileEntry, iflags: number, linkName: string, moved: { literal: number; matched: number }) => void
+  onItem: (entry: FileEntry, iflags: number, linkName: string, moved: Moved) => void
   onBegin: (entry: FileEntry, iflags: number, linkName: string) => void
   onFailure: (error: FileError, entry: FileEntry) => void
   /** Between the phases and the goodbye a server that sends says what it has moved. */
@@ -129,7 +132,15 @@ export async function sendLists(
 }
 
 class Sender {
-  readonly report: SenderReport = { failed: [], changed: [], deferred: [], sent: 0, literalBytes: 0, matchedBytes: 0 }
+  readonly report: SenderReport = {
+    failed: [],
+    changed: [],
+    deferred: [],
+    sent: 0,
+    literalBytes: 0,
+    matchedBytes: 0,
+    search: { matches: 0, hits: 0, falseAlarms: 0 },
+  }
   readonly #input = new NdxCodec()
   readonly #decodeNdx = (c: Cursor) => this.#input.decode(c)
   readonly #sentAhead = new Set<number>()
@@ -306,7 +317,6 @@ class Sender {
       return undefined
     }
     this.#begin(ndx, entry, request)
-    this.options.general?.onProgress?.(entry, 0, false)
     const tokens = this.options.tokens(entry)
     const { file } = this.options.sums
     const bytes = readBuffer.subarray(0, length)
@@ -314,16 +324,18 @@ class Sender {
     if (length > 0) {
       file.update(bytes)
       tokens.literal(bytes)
+      this.options.general?.onProgress?.(entry, length, false)
     }
     tokens.end()
-    channel.out.bytes(file.final())
+    const sum = file.final()
+    channel.out.bytes(sum)
     report.literalBytes += length
     report.sent++
-    this.#told(entry, request, { literal: length, matched: 0 })
+    this.#told(entry, request, { literal: length, matched: 0, sum })
     return channel.relieve()
   }
 
-  #told(entry: FileEntry, request: Request, moved: { literal: number; matched: number }): void {
+  #told(entry: FileEntry, request: Request, moved: Moved): void {
     entry.state |= STATE.SENT
     const { general } = this.options
     general?.onProgress?.(entry, entry.size, true)
@@ -339,12 +351,12 @@ class Sender {
         return this.#noSend(ndx)
       }
       this.#begin(ndx, entry, request)
-      this.options.general?.onProgress?.(entry, 0, false)
       const { literalBytes, matchedBytes } = report
-      const size = await this.#sendContent(fd, before.size, entry, request, blocks)
+      const { size, sum } = await this.#sendContent(fd, before.size, entry, request, blocks)
       this.#told(entry, request, {
         literal: report.literalBytes - literalBytes,
         matched: report.matchedBytes - matchedBytes,
+        sum,
       })
       if (size !== entry.size || !sameContent(statAt(fd, ''), entry)) report.changed.push(entry.path)
       report.sent++
@@ -371,10 +383,10 @@ class Sender {
   }
 
   /**
-   * Sends `size` bytes of the file, fewer when it shrinks meanwhile, and returns how many: the whole-file sum is over
+   * Sends `size` bytes of the file, fewer when it shrinks meanwhile, and returns how many: the sum of the whole file is of
    * what was sent, so the receiver's copy is sound. A read error ends the file with a sum that cannot be right.
    */
-  async #sendContent(fd: number, size: number, entry: FileEntry, request: Request, blocks: BlockSums): Promise<number> {
+  async #sendContent(fd: number, size: number, entry: FileEntry, request: Request, blocks: BlockSums): Promise<{ size: number; sum: Buffer }> {
     const { report, channel } = this
     const { general, sums } = this.options
     const { file } = sums
@@ -414,11 +426,15 @@ class Sender {
     } finally {
       search?.close()
     }
+    if (search !== undefined) {
+      report.search.hits += search.hits
+      report.search.falseAlarms += search.falseAlarms
+    }
     tokens.end()
     const sum = file.final()
     if (damaged) for (let i = 0; i < sum.length; i++) sum[i] ^= 0xff
     channel.out.bytes(sum)
-    return at
+    return { size: at, sum }
   }
 
   /** --append: where the receiver's copy ends. What it has counts for the sum when that shall be verified. */
@@ -463,6 +479,7 @@ class CountedTokens implements TokenEncoder {
   }
   match(block: number): void {
     const { count, remainder, blockLength } = this.head
+    this.report.search.matches++
     this.report.matchedBytes += block === count - 1 && remainder > 0 ? remainder : blockLength
     this.tokens.match(block)
   }

@@ -6,7 +6,7 @@ import { SystemError } from './kernel.js'
 import { UsageError } from './options.js'
 import { exitMessage, type Role } from './output/exit.js'
 import { type RawPath, toBytes } from './raw-path.js'
-import type { Log } from './transfer.js'
+import type { Log, Moved } from './transfer.js'
 import { RSYNC_VERSION } from './version.js'
 import { MSG, RERR } from './wire/constants.js'
 
@@ -29,7 +29,7 @@ export class ServerLog implements Log {
     this.#say(MSG.ERROR_XFER, text)
   }
   /** The client shows them: it hears of every item. */
-  item(_entry: FileEntry, _iflags: number, _linkName: string, _moved: { literal: number; matched: number }): void {}
+  item(_entry: FileEntry, _iflags: number, _linkName: string, _moved: Moved): void {}
 
   deleted(path: RawPath, mode: number): void {
     const directory = (mode & 0o170000) === 0o040000

@@ -86,6 +86,7 @@ export async function serve(
     root: options.asRoot && settings.superUser !== false,
     umask: options.umask,
   })
+  log.attach?.(transfer)
   if (module?.readOnly && !sender) throw new TransferError('ERROR: module is read only', RERR.SYNTAX)
   if (module?.writeOnly && sender) throw new TransferError('ERROR: module is write only', RERR.SYNTAX)
   if (module?.readOnly && sender && settings.removeSourceFiles)
@@ -196,7 +197,8 @@ function refuseHidden(module: ServedModule, root: Root, top: RawPath, settings: 
   if (module.forbidden(top, true))
     throw new TransferError(`ERROR: daemon has excluded destination "${top}"`, RERR.FILESELECT)
   const { backupDir, partialDir, tempDir, alternates } = settings
-  const dirs = [backupDir, partialDir, tempDir, ...(alternates?.dirs ?? [])].filter((dir) => dir !== null)
+  const options = [backupDir, tempDir].map((dir) => dir && root.option(dir as RawPath))
+  const dirs = [...options, partialDir, ...(alternates?.dirs ?? [])].filter((dir) => dir !== null)
   if (dirs.some((dir) => module.forbidden(root.resolve(top, dir as RawPath), true)))
     throw new TransferError('Your options have been rejected by the server.', RERR.SYNTAX)
 }
@@ -205,6 +207,7 @@ function refuseHidden(module: ServedModule, root: Root, top: RawPath, settings: 
 function rooted(root: Root, base: RawPath): Root {
   return {
     resolve: (from, path) => root.resolve(from === '' ? base : from, path),
+    option: (path) => root.option(path),
     stat: (path) => root.stat(path),
     open: (path) => root.open(path),
     makeDirectory: (path, mode) => root.makeDirectory(path, mode),

@@ -71,7 +71,7 @@ export interface SessionOptions {
 }
 
 /** What came of one list. A report with neither `errors` nor `failed`, `changed`, `deferred` means: all is there. */
-export interface TransferReport extends SenderReport {
+export interface TransferReport extends Omit<SenderReport, 'search'> {
   /** The receiver's complaints, quoted. It does not say reliably which files they are about. */
   errors: string[]
   notices: string[]

@@ -65,6 +65,13 @@ export const noStats = (): Stats => ({
   flistTransferMs: 0,
 })
 
+/** What the content of a file came to, and its checksum where some went. */
+export interface Moved {
+  literal: number
+  matched: number
+  sum?: Buffer
+}
+
 /** How far the content of a file has come. */
 export interface Progress {
   entry: FileEntry
@@ -74,6 +81,8 @@ export interface Progress {
 
 /** Where a role says what it does. What a server says travels to its client; a client prints. */
 export interface Log {
+  /** Both ends have agreed: this is what it will be about. */
+  attach?(transfer: Transfer): void
   /** What -v and more would have; `level` is the verbosity that it takes. */
   info(text: string): void
   warning(text: string): void
@@ -84,7 +93,7 @@ export interface Log {
   /** The content of a file is about to travel. */
   begin?(entry: FileEntry, iflags: number, linkName: string): void
   /** What the generator found, or did, about an entry; after its content has arrived where some was sent. */
-  item(entry: FileEntry, iflags: number, linkName: string, moved: { literal: number; matched: number }): void
+  item(entry: FileEntry, iflags: number, linkName: string, moved: Moved): void
   deleted(path: RawPath, mode: number): void
   /** The content of this file begins, goes on, or is complete. */
   progress?(progress: Progress, done: boolean): void
@@ -130,6 +139,16 @@ export class Transfer {
         ? base || '/'
         : `${base === '/' ? '' : base}/${path}`
     return `"${full}"${module === '' ? '' : ` (in ${module})`}`
+  }
+
+  /** %C: the checksum of an entry's content, as rsync writes it; '' where there is none. */
+  sumText({ sum }: FileEntry, moved: Moved): string {
+    const { settings, agreement } = this
+    const shown = sum ?? moved.sum
+    const name = (sum !== null ? settings.checksumChoice?.[1] : undefined) ?? agreement.checksum
+    if (shown === undefined) return ''
+    // xxHash's sums travel with their lowest byte first, and are read the other way round.
+    return (name.startsWith('xxh') ? Buffer.from(shown).reverse() : shown).toString('hex')
   }
 
   /** rsync's exit code for what came of it all. */

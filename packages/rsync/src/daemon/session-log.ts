@@ -3,6 +3,7 @@ import type { FileEntry } from '../flist/entry.js'
 import { deletedItem, expandFormat, type FormatContext, type Item, isLogged } from '../output/format.js'
 import type { RawPath } from '../raw-path.js'
 import { ServerLog } from '../server-log.js'
+import type { Moved, Transfer } from '../transfer.js'
 import { ITEM } from '../wire/constants.js'
 import type { ModuleConfig } from './config.js'
 import type { Job } from './messages.js'
@@ -24,6 +25,11 @@ export class DaemonSessionLog extends ServerLog {
     super(channel)
   }
 
+  attach(transfer: Transfer): void {
+    this.#transfer = transfer
+  }
+  #transfer: Transfer | undefined
+
   override info(text: string): void {
     this.local(text)
     super.info(text)
@@ -41,7 +47,7 @@ export class DaemonSessionLog extends ServerLog {
     super.fileError(text)
   }
 
-  override item(entry: FileEntry, iflags: number, hardLink: string, moved: { literal: number; matched: number }): void {
+  override item(entry: FileEntry, iflags: number, hardLink: string, moved: Moved): void {
     if (!this.module.transferLogging) return
     const item: Item = {
       operation: this.sender ? 'send' : 'recv',
@@ -51,7 +57,7 @@ export class DaemonSessionLog extends ServerLog {
       directory: this.directory,
       written: this.sender ? moved.literal : 0,
       read: this.sender ? 0 : moved.literal,
-      sum: entry.sum?.toString('hex') ?? '',
+      sum: this.#transfer?.sumText(entry, moved) ?? '',
     }
     if (iflags & ITEM.TRANSFER || isLogged(item, this.module.logFormat, 0, 0)) this.#write(item)
   }

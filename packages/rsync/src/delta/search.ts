@@ -101,6 +101,9 @@ export class BlockSearch {
   #vainLeft = VAIN_BYTES_MAX
   #dropped = 0 // bytes of the file that have left the window
   #primed = false // the rolling sums are those of the block at #scan
+  /** Places whose weak sum is that of a block, and how many of them were no block after all. */
+  hits = 0
+  falseAlarms = 0
 
   constructor(
     blocks: BlockSums,
@@ -200,7 +203,9 @@ export class BlockSearch {
       }
       this.#scan = at - this.#windowAt
       const block = this.#verify()
+      this.hits++
       if (block >= 0) return block
+      this.falseAlarms++
       if (this.#scan >= last) return -1
       this.#wasm.roll(this.#windowAt + this.#scan, blockLength)
       this.#scan++

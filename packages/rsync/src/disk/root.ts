@@ -23,6 +23,8 @@ const O_PATH = 0o10000000
 export interface Root {
   /** A path as it was given, seen from the directory `from`, as `stat` and `open` take it. */
   resolve(from: RawPath, path: RawPath): RawPath
+  /** The path of --backup-dir or --temp-dir, as `resolve` takes it. */
+  option(path: RawPath): RawPath
   stat(path: RawPath): Stat | null
   /** A descriptor of the directory. Throws SystemError. */
   open(path: RawPath): number
@@ -35,6 +37,7 @@ export const machine: Root = {
     if (path.startsWith('/') || from === '') return path
     return (path === '' || path === '.' ? from : `${from === '/' ? '' : from.replace(/\/+$/, '')}/${path}`) as RawPath
   },
+  option: (path) => path,
   stat(path) {
     try {
       return statPath(path === '' ? '.' : path)
@@ -59,8 +62,8 @@ const NOT_HERE = new Set(['EXDEV', 'ENAMETOOLONG'])
 /** A module: `/` is its root, and nothing leads out of it. */
 export class ModuleRoot implements Root {
   /**
-   * `fd` is the module's directory; it is not closed here. `sanitizes`: without a chroot rsync takes each `..` that an
-   * option's path starts with away.
+   * `fd` is the module's directory; it is not closed here. `sanitizes`: without a chroot rsync takes each `..` away that
+   * the path of some options starts with.
    */
   constructor(
     readonly fd: number,
@@ -70,12 +73,16 @@ export class ModuleRoot implements Root {
   /** util1.c sanitize_path(): `..` stops at the root. */
   resolve(from: RawPath, path: RawPath): RawPath {
     const names: string[] = []
-    const within = this.sanitizes ? sanitizePath(path, 0) : path
-    for (const name of `${path.startsWith('/') ? '' : from}/${within}`.split('/')) {
+    for (const name of `${path.startsWith('/') ? '' : from}/${path}`.split('/')) {
       if (name === '..') names.pop()
       else if (name !== '' && name !== '.') names.push(name)
     }
     return names.join('/') as RawPath
+  }
+
+  option(path: RawPath): RawPath {
+    if (!this.sanitizes) return path
+    return `${path.startsWith('/') ? '/' : ''}${sanitizePath(path, 0)}` as RawPath
   }
 
   stat(path: RawPath): Stat | null {

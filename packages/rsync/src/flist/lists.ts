@@ -16,6 +16,8 @@ export class FileList {
     readonly start: number,
     readonly entries: (FileEntry | null)[],
     readonly parent: FileEntry | null,
+    /** How many entries the lists before it have. */
+    readonly before: number,
   ) {}
 
   get end(): number {
@@ -48,6 +50,7 @@ export class FileLists {
   complete = false
   #next: number
   #entries = 0
+  #listed = 0
 
   constructor(readonly incRecurse: boolean) {
     this.#next = incRecurse ? 1 : 0
@@ -71,9 +74,10 @@ export class FileLists {
     // The first list of a recursion into `.` is what is in it.
     const of = parent ?? (this.incRecurse && this.#next === 1 && entries[0]?.path === '' ? entries[0] : null)
     if (!keepDuplicates) dropDuplicates(entries)
-    const list = new FileList(this.#next, entries, of)
+    const list = new FileList(this.#next, entries, of, this.#listed)
     this.#next = list.end + 1
     this.#entries += entries.length
+    this.#listed += entries.length
     if (this.#entries > ENTRIES_MAX) throw new ProtocolError('file list', `more than ${ENTRIES_MAX} entries`)
     this.active.push(list)
     return list

@@ -257,6 +257,12 @@ export type Kept = 'discarded' | 'retained' | 'put into partial-dir'
 
 // ---- Connections
 
+/** -vv; a word that a shell might take for more than it is stands in quotes. */
+export const startingShell = (words: readonly string[]) => {
+  const shown = words.map((word) => (/^[\w,.\-=+@/]*$/.test(word) ? `${word} ` : `"${word}" `)).join('')
+  return client(`opening connection using: ${shown} (${words.length} args)`)
+}
+
 export const openingConnection = (host: string, port: number) =>
   client(`opening tcp connection to ${host} port ${port}`)
 /** `role`: sender for a push, Receiver for a pull. Exit SOCKETIO. */

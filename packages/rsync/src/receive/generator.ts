@@ -19,7 +19,7 @@ import { IOERR } from '../transfer.js'
 import { FNAMECMP, ITEM, NDX_DEL_STATS, NDX_DONE, S_IFMT, SIGNIFICANT_ITEM_FLAGS } from '../wire/constants.js'
 import { NdxCodec } from '../wire/ndx.js'
 import { encodeSumHead, type SumHead } from '../wire/sum-head.js'
-import { findAlternate, standIn } from './alternates.js'
+import { type Alternate, findAlternate, standIn } from './alternates.js'
 import type { MakeRoomFor } from './deleter.js'
 import type { Member } from './link-groups.js'
 import type { Receiving, Where } from './receiving.js'
@@ -333,7 +333,8 @@ export class Generator {
     }
     const created = stat === null || (entry.state & STATE.DIR_CREATED) !== 0
     entry.mode = r.attributes.localMode(entry, created ? null : stat)
-    this.#itemize(path, entry, ndx, created ? null : stat, created ? ITEM.LOCAL_CHANGE : 0)
+    if (!created) this.#itemize(path, entry, ndx, stat, 0)
+    else this.#itemizeNew(path, entry, ndx)
     if (stat === null && !settings.dryRun && !this.#makeDirectory(entry, entry.mode, true)) return
     this.#setUnchanged(entry, at, stat)
     this.#keepWritable(entry, at)
@@ -346,6 +347,19 @@ export class Generator {
       !(entry.state & STATE.MISSING_DIR)
     )
       this.#deleteIn(entry, r.lists.active[0])
+  }
+
+  /** A new directory is told of as far as it differs from its like in an alternate directory. */
+  #itemizeNew(path: RawPath, entry: FileEntry, ndx: number): void {
+    const { r } = this
+    const found = r.alternates.length === 0 ? null : findAlternate(r, entry, path)
+    if (found?.level !== 3 || this.#tellsAll) this.#itemize(path, entry, ndx, found?.stat ?? null, ITEM.LOCAL_CHANGE)
+  }
+
+  /** -ii, -vv: what is as it should be is told as well. */
+  get #tellsAll(): boolean {
+    const { itemize, verbose } = this.r.transfer.settings
+    return itemize > 1 || verbose > 1
   }
 
   #makeDirectory(entry: FileEntry, mode: number, told: boolean): boolean {
@@ -380,7 +394,8 @@ export class Generator {
   /** Who is not root needs the owner's write permission while he fills a directory; it goes again in the end. */
   #keepWritable(entry: FileEntry, path: RawPath): void {
     const { tree, transfer } = this.r
-    if (transfer.here.root || transfer.settings.dryRun || entry.mode & 0o200) return
+    const { here, settings } = transfer
+    if (here.root || settings.fakeSuper || settings.dryRun || entry.mode & 0o200) return
     try {
       tree.changeMode(path, entry.mode | 0o200)
     } catch (error) {
@@ -425,14 +440,15 @@ export class Generator {
         if (!r.deleter.makeRoom(path, stat.mode, kindOf(entry))) return
       if (!isSymlink(entry.mode) || isDirectory(stat.mode)) stat = null
     }
-    if (stat === null && r.alternates.length > 0) {
-      const found = this.#alternateSpecial(entry, path)
-      if (found === true) return
-      before = found
+    const found = stat === null && r.alternates.length > 0 ? findAlternate(r, entry, path) : null
+    if (found !== null) {
+      if (found.level === 3 && this.#standsFor(entry, path, ndx, found)) return
+      before = found.stat
     }
     if (!settings.dryRun && !this.#make(entry, path, stat)) return
     r.attributes.set(r.tree, path, entry, null, { exact: true })
-    this.#itemize(path, entry, ndx, before, ITEM.LOCAL_CHANGE | ITEM.REPORT_CHANGE)
+    if (found?.level !== 3 || settings.alternates?.kind !== 'copy')
+      this.#itemize(path, entry, ndx, before, ITEM.LOCAL_CHANGE | ITEM.REPORT_CHANGE)
     this.#done(entry, path)
     if (settings.removeSourceFiles) r.confirm(ndx)
   }
@@ -483,23 +499,23 @@ export class Generator {
     }
   }
 
-  /** True when nothing is left to do; else what the alternate is, to compare with, or null. */
-  #alternateSpecial(entry: FileEntry, path: RawPath): true | Stat | null {
+  /** generator.c try_dests_non(): with an alternate that is its like in every respect nothing may be left to do. */
+  #standsFor(entry: FileEntry, path: RawPath, ndx: number, { tree, stat }: Alternate): boolean {
     const { r } = this
-    const found = findAlternate(r, entry, path)
-    if (found === null || found.level < 3) return found?.stat ?? null
-    const { kind } = r.transfer.settings.alternates ?? { kind: 'compare' as const }
-    if (kind === 'link') {
+    const { alternates, dryRun } = r.transfer.settings
+    const linked = ITEM.LOCAL_CHANGE | ITEM.XNAME_FOLLOWS
+    if (alternates?.kind === 'link') {
       try {
-        if (!r.transfer.settings.dryRun) r.tree.link(found.tree, path, path)
-        this.#done(entry, path)
+        if (!dryRun) r.tree.link(tree, path, path)
       } catch {
-        return found.stat
+        return false // another filesystem
       }
+      if (this.#tellsAll) this.#itemize(path, entry, ndx, stat, linked, '')
+      this.#done(entry, path)
       return true
     }
-    if (kind === 'compare') return true
-    return found.stat
+    if (this.#tellsAll) this.#itemize(path, entry, ndx, stat, alternates?.kind === 'compare' ? 0 : ITEM.LOCAL_CHANGE)
+    return alternates?.kind === 'compare'
   }
 
   /** Returns a promise only when the caller has to wait. `again`: it has arrived damaged before. */
@@ -839,6 +855,7 @@ export class Generator {
   // Deletions and the end of directories
 
   #deletePass(): void {
+    if (this.r.onListed !== undefined) return
     const { r } = this
     if (r.nothingThere || r.localName !== null) return
     for (const list of r.lists.active)
@@ -868,13 +885,14 @@ export class Generator {
     const { settings, here } = r.transfer
     if (
       settings.dryRun ||
+      r.onListed !== undefined ||
       r.localName !== null ||
       entry.state & STATE.MISSING_DIR ||
       (!settings.impliedDirs && entry.implied)
     )
       return
     try {
-      if (!here.root && !(entry.mode & 0o200)) r.tree.changeMode(entry.path, entry.mode)
+      if (!here.root && !settings.fakeSuper && !(entry.mode & 0o200)) r.tree.changeMode(entry.path, entry.mode)
       if (!settings.times || settings.omitDirTimes) return
       const stat = r.tree.stat(entry.path)
       if (stat !== null && isDirectory(stat.mode) && !r.attributes.sameTime(entry, stat))

@@ -346,7 +346,9 @@ function prepare(transfer: Transfer, incoming: IncomingLists, options: ReceiveOp
   const { tree, base } = target
   const elsewhere = (path: string) => root.resolve(base, path as RawPath)
   const alternates = (settings.alternates?.dirs ?? []).flatMap((dir) => openAlternate(transfer, root, elsewhere(dir)))
-  const { backupDir, partialDir, tempDir } = settings
+  const { partialDir } = settings
+  const backupDir = settings.backupDir === null ? null : root.option(settings.backupDir as RawPath)
+  const tempDir = settings.tempDir === null ? null : root.option(settings.tempDir as RawPath)
   const backupRoot = backupDir === null || settings.dryRun ? null : makeAndOpen(root, elsewhere(backupDir))
   const backup = settings.backup ? new Backup(transfer, tree, backupRoot) : null
   return assemble(transfer, incoming, options, target, {
@@ -451,7 +453,7 @@ function openDestination(transfer: Transfer, lists: FileLists, { root, destinati
       root.makeDirectory(resolved, 0o777 & ~here.umask)
     } catch (error) {
       throw new TransferError(
-        `rsync: [${here.server ? 'Receiver' : 'Receiver'}] mkdir ${transfer.fullName(path)} failed: ${reasonOf(error)}`,
+        `rsync: [${here.server ? 'Receiver' : 'Receiver'}] mkdir ${transfer.fullName(path.replace(/(?<=.)\/+$/, ''))} failed: ${reasonOf(error)}`,
         RERR.FILEIO,
       )
     }

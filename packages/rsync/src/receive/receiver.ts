@@ -4,6 +4,7 @@ import { ProtocolError } from '../errors.js'
 import { type FileEntry, isDevice, isDirectory, isRegular, isSymlink, STATE } from '../flist/entry.js'
 import { close, preallocate, type Stat, SystemError, statAt, syncFile, truncate } from '../kernel.js'
 import type { RawPath } from '../raw-path.js'
+import type { Moved } from '../transfer.js'
 import { FNAMECMP, ITEM, NDX_DEL_STATS, NDX_DONE, NDX_FLIST_EOF, NDX_FLIST_OFFSET } from '../wire/constants.js'
 import type { Cursor } from '../wire/cursor.js'
 import type { NdxCodec } from '../wire/ndx.js'
@@ -93,7 +94,8 @@ export class Receiver {
   async #item(ndx: number, phase: number): Promise<void> {
     const { r } = this
     const { transfer } = r
-    const { entry } = r.lists.require(ndx)
+    const { list, entry } = r.lists.require(ndx)
+    transfer.count.checked = list.before + ndx - list.start
     const item = await transfer.channel.receive('item flags', decodeItem)
     this.#checkAsked(entry, item)
     const { settings, agreement } = transfer
@@ -155,7 +157,7 @@ export class Receiver {
       sparse: settings.sparse,
       size: entry.size,
     })
-    const moved = { literal: 0, matched: 0 }
+    const moved: Moved = { literal: 0, matched: 0 }
     const linkName = item.xname === null ? '' : item.xname.toString('latin1')
     if (target !== null) transfer.log.begin?.(entry, item.iflags, linkName)
     transfer.log.progress?.({ entry, offset: 0, size: entry.size }, false)
@@ -381,11 +383,16 @@ export class Receiver {
         const where = partial ?? { tree, path }
         return { ...where, fd: where.tree.openForWriting(where.path, 0o600) }
       }
-      const mode = (entry.mode & 0o700) | (r.transfer.settings.fakeSuper ? 0o600 : 0o200)
-      const where = { tree: temporaries ?? tree, path: temporaryName(path, temporaries !== null) }
+    } catch (error) {
+      r.transfer.fileError('open', path, error)
+      return null
+    }
+    const mode = (entry.mode & 0o700) | (r.transfer.settings.fakeSuper ? 0o600 : 0o200)
+    const where = { tree: temporaries ?? tree, path: temporaryName(path, temporaries !== null) }
+    try {
       return { ...where, fd: where.tree.create(where.path, mode) }
     } catch (error) {
-      r.transfer.fileError(inplace ? 'open' : 'mkstemp', path, error)
+      r.transfer.fileError('mkstemp', where.path, error)
       return null
     }
   }

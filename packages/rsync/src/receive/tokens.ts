@@ -1,5 +1,5 @@
 import type { FileEntry } from '../flist/entry.js'
-import type { Transfer } from '../transfer.js'
+import type { Moved, Transfer } from '../transfer.js'
 import type { Cursor } from '../wire/cursor.js'
 import { within } from '../wire/cursor.js'
 import { DeflatedTokenDecoder } from '../wire/token.js'
@@ -14,11 +14,6 @@ const PROGRESS_BYTES = 1 << 16
 export interface TokenSource {
   /** Feeds `writer` and adds to `moved`. Returns whether the sum over the whole file is right. */
   receive(entry: FileEntry, writer: FileWriter, moved: Moved): Promise<boolean>
-}
-
-export interface Moved {
-  literal: number
-  matched: number
 }
 
 export function tokenSource(transfer: Transfer): TokenSource {
@@ -52,7 +47,7 @@ class PlainSource implements TokenSource {
         this.transfer.log.progress?.({ entry, offset: reported, size: entry.size }, false)
       }
     }
-    return isWhole(this.transfer, writer)
+    return isWhole(this.transfer, writer, moved)
   }
 }
 
@@ -92,14 +87,15 @@ class DeflatedSource implements TokenSource {
       }
       this.transfer.log.progress?.({ entry, offset: writer.length, size: entry.size }, false)
     }
-    return isWhole(this.transfer, writer)
+    return isWhole(this.transfer, writer, moved)
   }
 }
 
 /** Reads the sum over the file that ends its content, and compares. */
-async function isWhole(transfer: Transfer, writer: FileWriter): Promise<boolean> {
+async function isWhole(transfer: Transfer, writer: FileWriter, moved: Moved): Promise<boolean> {
   writer.finish()
   const { channel, sums } = transfer
   const theirs = await channel.receive('file sum', (c) => c.bytes(sums.length))
-  return sums.file.final().equals(theirs)
+  moved.sum = Buffer.from(sums.file.final())
+  return moved.sum.equals(theirs)
 }

@@ -38,7 +38,7 @@ export async function* argumentsOf(
     return made
   }
   for await (const given of names) {
-    const { directory, path, asDirectory } = settings.relative ? relativeName(given, fromFile) : plainName(given)
+    const { directory, path, asDirectory, dotted } = settings.relative ? relativeName(given, fromFile) : plainName(given)
     const place = places.enter(base, directory)
     const { tree, filters } = treeOf(place, path === '' || settings.relative)
     try {
@@ -59,6 +59,8 @@ export async function* argumentsOf(
       filters,
       path,
       asDirectory,
+      dotted,
+      named: settings.relative || directory === '.' ? '' : directory,
       given: (given.startsWith('/') ? given : places.enter(base, given)) as RawPath,
     }
   }
@@ -69,15 +71,16 @@ interface Name {
   directory: RawPath
   path: RawPath
   asDirectory: boolean
+  dotted: boolean
 }
 
 /** `dir/name` is sent as `name`; `dir/` and `dir/.` as what is in it. */
 function plainName(given: RawPath): Name {
   const inside = given === '' || given.endsWith('/') || /(?:^|\/)\.\.?$/.test(given)
-  if (inside) return { directory: (given === '' ? '.' : given) as RawPath, path: '' as RawPath, asDirectory: true }
+  if (inside) return { directory: (given === '' ? '.' : given) as RawPath, path: '' as RawPath, asDirectory: true, dotted: false }
   const slash = given.lastIndexOf('/')
   const directory = (slash < 0 ? '.' : slash === 0 ? '/' : given.slice(0, slash)) as RawPath
-  return { directory, path: given.slice(slash + 1) as RawPath, asDirectory: false }
+  return { directory, path: given.slice(slash + 1) as RawPath, asDirectory: false, dotted: false }
 }
 
 /** -R: the whole path is sent, or what is behind `/./` of it. */
@@ -90,5 +93,5 @@ function relativeName(given: RawPath, fromFile: boolean): Name {
   const names = active.split('/').filter((name) => name !== '' && name !== '.')
   if (names.includes('..')) throw new TransferError(`found ".." dir in relative path: ${active}`, RERR.SYNTAX)
   const asDirectory = names.length === 0 || active.endsWith('/') || active.endsWith('/.')
-  return { directory, path: names.join('/') as RawPath, asDirectory }
+  return { directory, path: names.join('/') as RawPath, asDirectory, dotted: active.startsWith('./') }
 }

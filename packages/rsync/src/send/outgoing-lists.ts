@@ -32,6 +32,10 @@ export interface Argument {
   path: RawPath
   /** It was given as a directory, with a slash or a dot at its end. */
   asDirectory: boolean
+  /** -R: it began with a dot of its own, which is then an implied directory as well. */
+  dotted: boolean
+  /** The tree's directory as it was given; '' where one stands, and with -R. */
+  named: string
   /** As it was given, for complaints. */
   given: RawPath
 }
@@ -40,6 +44,8 @@ export interface Argument {
 export interface Origin {
   tree: SourceTree
   filters: FilterScopes
+  /** The directory as it was named on the command line, for %f; '' where one stands. */
+  named: string
 }
 
 export interface OutgoingOptions {
@@ -140,6 +146,7 @@ export class OutgoingLists {
   entryAt(ndx: number): FileEntry {
     const { list, entry } = this.lists.require(ndx)
     this.#current = list
+    this.transfer.count.checked = list.before + ndx - list.start
     return entry
   }
 
@@ -276,8 +283,8 @@ export class OutgoingLists {
   }
 
   /** -R: the directories on the way to what was named. */
-  #implied({ tree, path, filters, given }: Argument): void {
-    const above: RawPath[] = given.includes('/./') || given.startsWith('./') ? ['' as RawPath] : []
+  #implied({ tree, path, filters, dotted, named }: Argument): void {
+    const above: RawPath[] = dotted ? ['' as RawPath] : []
     for (let dir = parent(path); dir !== ''; dir = parent(dir)) above.unshift(dir)
     for (const dir of above) {
       if (this.#impliedSent.has(dir)) continue
@@ -286,7 +293,7 @@ export class OutgoingLists {
         const stat = tree.statFollowing(dir)
         const at = tree.place(dir)
         try {
-          const entry = this.#entry(dir, stat, at, { tree, filters })
+          const entry = this.#entry(dir, stat, at, { tree, filters, named })
           if (entry === null) continue
           entry.implied = true
           this.#send(entry)
@@ -426,7 +433,7 @@ export class OutgoingLists {
       }
     }
     const entry = entryOf(path, stat, target)
-    entry.origin = { tree: origin.tree, filters: origin.filters, followed } satisfies Origin & { followed: boolean }
+    entry.origin = { ...originOf(origin), followed } satisfies Origin & { followed: boolean }
     if (!followed) entry.origin = originOf(origin)
     if (isSymlink(stat.mode) && !settings.links) entry.size = stat.size
     if (isDirectory(stat.mode)) entry.size = stat.size
@@ -504,10 +511,10 @@ export function toldPath(tree: SourceTree, path: RawPath): RawPath {
 
 /** One object for all entries of a source. */
 const origins = new WeakMap<SourceTree, Origin>()
-function originOf({ tree, filters }: Origin): Origin {
+function originOf({ tree, filters, named }: Origin): Origin {
   const known = origins.get(tree)
   if (known !== undefined && known.filters === filters) return known
-  const origin = { tree, filters }
+  const origin = { tree, filters, named }
   origins.set(tree, origin)
   return origin
 }

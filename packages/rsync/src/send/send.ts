@@ -2,6 +2,7 @@ import { carriesXattrs, decodeXattrRequest, encodeXattrValues, type Xattrs } fro
 import { FileError } from '../errors.js'
 import { type FileEntry, isDirectory } from '../flist/entry.js'
 import type { SourceTree } from '../flist/source.js'
+import { matchTotals } from '../output/names.js'
 import { type SenderOptions, sendLists, type XattrAnswer } from '../sender.js'
 import { IOERR, reasonOf, type Transfer } from '../transfer.js'
 import { ITEM, MSG, NDX_DEL_STATS } from '../wire/constants.js'
@@ -43,6 +44,9 @@ export async function send(
   transfer.stats.transferred = report.sent
   transfer.stats.literalBytes = report.literalBytes
   transfer.stats.matchedBytes = report.matchedBytes
+  if (transfer.settings.verbose < 2) return
+  const { matches, hits, falseAlarms } = report.search
+  transfer.log.info(matchTotals(matches, hits, falseAlarms, report.literalBytes).text.slice(0, -1))
 }
 
 function senderOptions(
