@@ -100,8 +100,12 @@ export class Channel {
     this.#onData(bytes)
   }
 
-  /** From here on both directions carry frames. Bytes that have already come are frames too. */
-  multiplex(): void {
+  /**
+   * From here on both directions carry frames. Bytes that have already come are frames too. `onDemand` takes them apart
+   * one at a time, for a peer that will put something between them (`plainly`).
+   */
+  multiplex(onDemand = false): void {
+    this.#onDemand = onDemand
     this.mayWriteFrames = true
     this.#mux = new Demultiplexer(
       (data) => this.#queue(data),
@@ -110,7 +114,51 @@ export class Channel {
     const early = Buffer.concat([this.cursor.bytes(this.cursor.remaining), ...this.#chunks.splice(0)])
     this.#queued = 0
     this.#raw.length = 0
-    if (early.length > 0) this.#mux.push(early)
+    if (early.length > 0) this.#unframe(early)
+  }
+  #onDemand = false
+  /** Bytes behind the frames that were taken apart. */
+  #behind: Buffer[] = []
+  /** What is sent has no frames for a while. */
+  #plain = false
+
+  #unframe(bytes: Buffer): void {
+    if (!this.#onDemand) return this.#mux?.push(bytes)
+    this.#behind.push(bytes)
+    this.#queued += bytes.length
+  }
+
+  /** Takes apart the next frame that waits. */
+  #nextFrame(): void {
+    const bytes = this.#behind.shift() as Buffer
+    this.#queued -= bytes.length
+    const length = this.#mux?.pushFrame(bytes) ?? bytes.length
+    if (length === bytes.length) return
+    this.#behind.unshift(bytes.subarray(length))
+    this.#queued += bytes.length - length
+  }
+
+  /** Before protocol 31 the names of --files-from travel between the frames. `work` sends them. */
+  async plainly(work: () => Promise<void>): Promise<void> {
+    await this.flush()
+    this.#plain = true
+    await work()
+    await this.flush()
+    this.#plain = false
+  }
+
+  /** `work` receives them. */
+  async *readPlainly<T>(work: AsyncIterable<T>): AsyncGenerator<T> {
+    const mux = this.#mux
+    this.#mux = undefined
+    this.#queued = 0
+    for (const bytes of this.#behind.splice(0)) this.#queue(bytes)
+    yield* work
+    this.#mux = mux
+    this.#onDemand = false
+    const early = Buffer.concat([this.cursor.bytes(this.cursor.remaining), ...this.#chunks.splice(0)])
+    this.#queued = 0
+    if (early.length > 0) mux?.push(early)
   }
 
   /** What `decode` makes of what has arrived, or undefined when that is not its whole message yet. */
@@ -166,7 +214,7 @@ export class Channel {
     this.#throwFailure()
     const data = this.out.take()
     this.#wroteSinceRead = true
-    const room = this.#mux === undefined ? this.socket.write(data) : this.#writeFrame(data)
+    const room = this.#mux === undefined || this.#plain ? this.socket.write(data) : this.#writeFrame(data)
     if (this.pace !== undefined) return this.pace(data.length).then(() => (room ? undefined : this.#drain()))
     return room ? undefined : this.#drain()
   }
@@ -255,6 +303,10 @@ export class Channel {
 
   async #more(start: number, what: string): Promise<void> {
     while (this.#chunks.length === 0) {
+      if (this.#behind.length > 0) {
+        this.#nextFrame()
+        continue
+      }
       this.#throwFailure()
       if (this.#ended) throw this.#closed(what)
       await this.#wait(what)
@@ -315,7 +367,7 @@ export class Channel {
       if (this.#mux === undefined) {
         if (this.#raw.length < TEXTS_MAX) this.#raw.push(chunk)
         this.#queue(chunk)
-      } else this.#mux.push(chunk)
+      } else this.#unframe(chunk)
     } catch (error) {
       this.#fail(error as Error)
     }

@@ -22,6 +22,7 @@ import {
   ioTimeout,
   listBegins,
   listEnds,
+  openingConnection,
   pathWithoutModule,
   receivingIncremental,
   sendingIncremental,
@@ -34,7 +35,7 @@ import { requestedNames } from './receive/requested.js'
 import { argumentsOf, type Places } from './send/arguments.js'
 import { incompressible } from './send/incompressible.js'
 import { send } from './send/send.js'
-import { namesFromFile, namesFromWire, serve } from './server.js'
+import { namesFromFile, namesFromWire, sendNames, serve } from './server.js'
 import { allowsIncRecurse, serverArguments, splitSecluded } from './server-options.js'
 import type { Invocation, Settings } from './settings.js'
 import { secure, TLS_PORT, tlsFilesOf } from './tls.js'
@@ -266,7 +267,7 @@ class Client {
       filesFrom === null
         ? sources
         : filesFrom.startsWith(':')
-          ? namesFromWire(channel)
+          ? namesFromWire(channel, agreement.protocol)
           : namesFromFile(filesFrom as RawPath, settings.from0)
     const base = filesFrom === null ? ('' as RawPath) : (sources[0] ?? ('.' as RawPath))
     const reading = machineReading(settings)
@@ -345,14 +346,8 @@ class Client {
     if (settings.cvsExclude) filter = filter.cvs(reading)
     let listed: Set<string> | null = null
     if (filesFrom !== null && !filesFrom.startsWith(':')) {
-      listed = new Set()
-      for (const name of namesFromFile(filesFrom as RawPath, settings.from0, true)) {
-        listed.add(name)
-        channel.out.latin1(`${name}\0`)
-        const wait = channel.relieve()
-        if (wait !== undefined) await wait
-      }
-      channel.out.u8(0)
+      listed = new Set(namesFromFile(filesFrom as RawPath, settings.from0, true))
+      await sendNames(transfer, listed as Set<RawPath>)
     }
     await channel.flush()
     const tells = settings.verbose > 0 || settings.progress === 'file'
@@ -485,6 +480,7 @@ class Client {
       compressChoice: settings.compressChoice ?? undefined,
       checksumChoice: settings.checksumChoice?.[0],
       incRecurse: allowsIncRecurse(settings, !sender),
+      namesFollow: sender && settings.filesFrom?.startsWith(':'),
     }
   }
 
@@ -564,6 +560,7 @@ class Client {
     const port = to.port ?? invocation.port ?? (to.tls ? TLS_PORT : DEFAULT_PORT)
     const plain = await connectTo(to.host, port, invocation, this.#role, signal)
     const limit = settings.connectTimeoutMs || TLS_TIMEOUT_MS
+    if (settings.verbose > 1) log.say(openingConnection(to.host, port))
     const socket = to.tls
       ? await secure(plain, { host: to.host, port, files: tlsFilesOf(process.env) }, limit, signal)
       : plain

@@ -58,6 +58,8 @@ export interface AgreeOptions {
   compressChoice?: 'zlib' | 'zlibx' | 'none' | undefined
   /** Lists may come piece by piece. */
   incRecurse?: boolean
+  /** The peer will send names of files between its frames. */
+  namesFollow?: boolean | undefined
 }
 
 export interface HandshakeOptions extends AgreeOptions {
@@ -153,7 +155,7 @@ async function agree(
   const checksum = await agreedChecksum(channel, options, negotiates, checksums.split(' '))
   const compress = await agreedCompression(channel, options, negotiates)
   const seed = await channel.receive('checksum seed', (c) => c.i32())
-  channel.multiplex()
+  channel.multiplex(options.namesFollow === true && protocol < 31)
   return {
     protocol,
     compatFlags,
@@ -230,7 +232,7 @@ export async function agreeAsServer(
   const seed = options.seed !== 0 ? options.seed : randomInt(1, 2 ** 31 - 1)
   out.i32(seed)
   await channel.flush()
-  channel.multiplex()
+  channel.multiplex(options.namesFollow === true && protocol < 31)
   const given = options.compressChoice === 'none' ? null : (options.compressChoice ?? compress ?? 'zlib')
   return {
     protocol,

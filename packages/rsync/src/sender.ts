@@ -386,7 +386,13 @@ class Sender {
    * Sends `size` bytes of the file, fewer when it shrinks meanwhile, and returns how many: the sum of the whole file is of
    * what was sent, so the receiver's copy is sound. A read error ends the file with a sum that cannot be right.
    */
-  async #sendContent(fd: number, size: number, entry: FileEntry, request: Request, blocks: BlockSums): Promise<{ size: number; sum: Buffer }> {
+  async #sendContent(
+    fd: number,
+    size: number,
+    entry: FileEntry,
+    request: Request,
+    blocks: BlockSums,
+  ): Promise<{ size: number; sum: Buffer }> {
     const { report, channel } = this
     const { general, sums } = this.options
     const { file } = sums

@@ -68,6 +68,7 @@ export async function serve(
       compressChoice: settings.compressChoice ?? undefined,
       checksumChoice: settings.checksumChoice?.[0],
       // With -R ours lists all at once.
+      namesFollow: sender && settings.filesFrom === '-',
       incRecurse: allowsIncRecurse(settings, !sender) && !(sender && settings.relative),
     },
     protocol,
@@ -130,7 +131,7 @@ async function serveSending(transfer: Transfer, invocation: Invocation, options:
     settings.filesFrom === null
       ? operandsOf(invocation)
       : settings.filesFrom === '-'
-        ? namesFromWire(transfer.channel)
+        ? namesFromWire(transfer.channel, transfer.agreement.protocol)
         : namesFromFile(settings.filesFrom as RawPath, settings.from0, false, options.openNames)
   const base =
     settings.filesFrom === null
@@ -218,7 +219,11 @@ const NAME_MAX = 4096
 const NAMES_MAX = 1 << 24
 
 /** --files-from of a client whose server sends: names, each ended by a NUL, and an empty one behind the last. */
-export async function* namesFromWire(channel: Channel): AsyncGenerator<RawPath> {
+export function namesFromWire(channel: Channel, protocol: number): AsyncGenerator<RawPath> {
+  return protocol < 31 ? channel.readPlainly(receivedNames(channel)) : receivedNames(channel)
+}
+
+async function* receivedNames(channel: Channel): AsyncGenerator<RawPath> {
   for (let count = 0; count < NAMES_MAX; count++) {
     let name = ''
     for (;;) {
@@ -273,12 +278,20 @@ function openNames(file: RawPath, open: (file: RawPath) => number): number {
 
 /** io.c forward_filesfrom_data(): a file of the receiver's side names what the sender shall send. */
 async function forwardNames(transfer: Transfer, file: RawPath, open: (file: RawPath) => number): Promise<void> {
-  const { channel, settings } = transfer
-  for (const name of namesFromFile(file, settings.from0, true, open)) {
-    channel.out.latin1(`${name}\0`)
-    const wait = channel.relieve()
-    if (wait !== undefined) await wait
+  const { settings } = transfer
+  await sendNames(transfer, namesFromFile(file, settings.from0, true, open))
+}
+
+/** What `namesFromWire` reads. */
+export async function sendNames({ channel, agreement }: Transfer, names: Iterable<RawPath>): Promise<void> {
+  const send = async () => {
+    for (const name of names) {
+      channel.out.latin1(`${name}\0`)
+      const wait = channel.relieve()
+      if (wait !== undefined) await wait
+    }
+    channel.out.u8(0)
   }
-  channel.out.u8(0)
+  await (agreement.protocol < 31 ? channel.plainly(send) : send())
   await channel.flush()
 }

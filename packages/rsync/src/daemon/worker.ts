@@ -223,7 +223,8 @@ async function readInvocation(channel: Channel, protocol: number, refuseOptions:
     if (!(error instanceof UsageError)) throw error
     // The client hears nothing before both ends have agreed.
     const capabilities = /e\d*\.(\w*)/.exec(args.find((arg) => /^-[^-]/.test(arg)) ?? '')?.[1] ?? ''
-    await agreeAsServer(channel, { capabilities, seed: 0, compress: false }, protocol)
+    const compress = args.some((arg) => /^(-[^-e]*z|--compress$)/.test(arg))
+    await agreeAsServer(channel, { capabilities, seed: 0, compress }, protocol)
     throw new TransferError(error.message, RERR.UNSUPPORTED)
   }
 }

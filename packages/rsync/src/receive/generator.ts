@@ -1,5 +1,7 @@
+import { readFakeTarget } from '../attributes/fake-super.js'
 import { askForXattrs, carriesXattrs, encodeXattrRequest, type Xattrs } from '../attributes/xattr.js'
 import { sumHeadOf, writeSums } from '../delta/sums.js'
+import type { Destination } from '../disk/destination.js'
 import { FileError } from '../errors.js'
 import {
   type FileEntry,
@@ -12,9 +14,9 @@ import {
   STATE,
 } from '../flist/entry.js'
 import type { FileList } from '../flist/lists.js'
-import { close, type Stat, SystemError, statAt } from '../kernel.js'
+import { close, type Stat, SystemError, statAt, writeAt } from '../kernel.js'
 import { daemonRefused, deltaTransmission, upToDate } from '../output/names.js'
-import { parent, type RawPath } from '../raw-path.js'
+import { parent, type RawPath, toBytes } from '../raw-path.js'
 import { IOERR } from '../transfer.js'
 import { FNAMECMP, ITEM, NDX_DEL_STATS, NDX_DONE, S_IFMT, SIGNIFICANT_ITEM_FLAGS } from '../wire/constants.js'
 import { NdxCodec } from '../wire/ndx.js'
@@ -365,7 +367,8 @@ export class Generator {
   #makeDirectory(entry: FileEntry, mode: number, told: boolean): boolean {
     const { tree, transfer } = this.r
     try {
-      tree.makeDirectory(this.r.pathOf(entry), mode & 0o7777)
+      // With --fake-super the mode is kept elsewhere, and whoever is not root must be able to use what he makes.
+      tree.makeDirectory(this.r.pathOf(entry), (mode & 0o7777) | (transfer.settings.fakeSuper ? 0o700 : 0))
       entry.state |= STATE.DIR_CREATED
       return true
     } catch (error) {
@@ -453,6 +456,16 @@ export class Generator {
     if (settings.removeSourceFiles) r.confirm(ndx)
   }
 
+  /** --fake-super: a plain file that passes for what it is to be; a symlink's holds the target. */
+  #makeFake(entry: FileEntry, path: RawPath): void {
+    const fd = this.r.tree.create(path, 0o600)
+    try {
+      if (isSymlink(entry.mode)) writeAt(fd, toBytes(entry.target), 0)
+    } finally {
+      close(fd)
+    }
+  }
+
   /** With --link-dest and --compare-dest even what is here goes where an alternate is its like in every respect. */
   #givesWay(entry: FileEntry, path: RawPath, stat: Stat): boolean {
     const { r } = this
@@ -467,7 +480,8 @@ export class Generator {
   #isSame(entry: FileEntry, path: RawPath, stat: Stat): boolean {
     const { tree, transfer } = this.r
     if ((stat.mode & S_IFMT) !== (entry.mode & S_IFMT)) return false
-    if (isSymlink(entry.mode)) return !transfer.settings.fakeSuper && tree.readLink(path) === entry.target
+    if (isSymlink(entry.mode))
+      return (transfer.settings.fakeSuper ? fakeTarget(tree, path) : tree.readLink(path)) === entry.target
     return isSpecial(entry.mode) || (stat.rdevMajor === entry.rdevMajor && stat.rdevMinor === entry.rdevMinor)
   }
 
@@ -476,7 +490,7 @@ export class Generator {
     const { r } = this
     const target = stat === null ? path : temporaryName(path)
     try {
-      if (r.transfer.settings.fakeSuper) close(r.tree.create(target, 0o600))
+      if (r.transfer.settings.fakeSuper) this.#makeFake(entry, target)
       else if (isSymlink(entry.mode)) r.tree.symlink(entry.target, target)
       else r.tree.makeNode(target, entry.mode, entry.rdevMajor, entry.rdevMinor)
     } catch (error) {
@@ -900,6 +914,15 @@ export class Generator {
     } catch (error) {
       r.transfer.fileError('failed to set times on', entry.path, error)
     }
+  }
+}
+
+function fakeTarget(tree: Destination, path: RawPath): RawPath {
+  const fd = tree.openForReading(path)
+  try {
+    return readFakeTarget(fd)
+  } finally {
+    close(fd)
   }
 }
 

@@ -37,8 +37,10 @@ export async function* argumentsOf(
     trees.set(key, made)
     return made
   }
-  for await (const given of names) {
-    const { directory, path, asDirectory, dotted } = settings.relative ? relativeName(given, fromFile) : plainName(given)
+  for await (const name of names) {
+    // In a file of names all are below the one directory that was named.
+    const given = (fromFile ? name.replace(/^\/+/, '') : name) as RawPath
+    const { directory, path, asDirectory, dotted } = settings.relative ? relativeName(given) : plainName(given)
     const place = places.enter(base, directory)
     const { tree, filters } = treeOf(place, path === '' || settings.relative)
     try {
@@ -77,18 +79,17 @@ interface Name {
 /** `dir/name` is sent as `name`; `dir/` and `dir/.` as what is in it. */
 function plainName(given: RawPath): Name {
   const inside = given === '' || given.endsWith('/') || /(?:^|\/)\.\.?$/.test(given)
-  if (inside) return { directory: (given === '' ? '.' : given) as RawPath, path: '' as RawPath, asDirectory: true, dotted: false }
+  if (inside)
+    return { directory: (given === '' ? '.' : given) as RawPath, path: '' as RawPath, asDirectory: true, dotted: false }
   const slash = given.lastIndexOf('/')
   const directory = (slash < 0 ? '.' : slash === 0 ? '/' : given.slice(0, slash)) as RawPath
   return { directory, path: given.slice(slash + 1) as RawPath, asDirectory: false, dotted: false }
 }
 
 /** -R: the whole path is sent, or what is behind `/./` of it. */
-function relativeName(given: RawPath, fromFile: boolean): Name {
+function relativeName(given: RawPath): Name {
   const marker = given.indexOf('/./')
-  const directory = (
-    marker < 0 ? (given.startsWith('/') && !fromFile ? '/' : '.') : given.slice(0, marker) || '/'
-  ) as RawPath
+  const directory = (marker < 0 ? (given.startsWith('/') ? '/' : '.') : given.slice(0, marker) || '/') as RawPath
   const active = marker < 0 ? given : given.slice(marker + 3)
   const names = active.split('/').filter((name) => name !== '' && name !== '.')
   if (names.includes('..')) throw new TransferError(`found ".." dir in relative path: ${active}`, RERR.SYNTAX)

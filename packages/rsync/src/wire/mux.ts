@@ -33,16 +33,22 @@ export class Demultiplexer {
   ) {}
 
   push(chunk: Buffer): void {
+    for (let pos = 0; pos < chunk.length; ) pos += this.#pushSome(chunk, pos)
+  }
+
+  /** Takes no more than a frame, and returns how many bytes that was. */
+  pushFrame(chunk: Buffer): number {
     let pos = 0
-    while (pos < chunk.length) {
-      if (this.#left === 0) {
-        pos += this.#pushHeader(chunk, pos)
-        continue
-      }
-      const piece = chunk.subarray(pos, pos + this.#left)
-      pos += piece.length
-      this.#pushPayload(piece)
-    }
+    do pos += this.#pushSome(chunk, pos)
+    while (pos < chunk.length && (this.#left > 0 || this.#headerLength > 0))
+    return pos
+  }
+
+  #pushSome(chunk: Buffer, pos: number): number {
+    if (this.#left === 0) return this.#pushHeader(chunk, pos)
+    const piece = chunk.subarray(pos, pos + this.#left)
+    this.#pushPayload(piece)
+    return piece.length
   }
 
   #pushHeader(chunk: Buffer, pos: number): number {
