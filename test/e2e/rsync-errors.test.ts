@@ -661,7 +661,11 @@ const CLIENT_CASES: ClientCase[] = [
   { name: 'a remote shell that fails', args: byShell('false') },
   { name: 'a remote shell that cannot connect', exit: '255', args: byShell('sh -c "exit 255"') },
   { name: 'no rsync at the other end', exit: '127', args: byShell('HERE/shell', '--rsync-path=/no/such/rsync') },
-  { name: 'no rsync in the path at the other end', exit: '127', args: byShell('HERE/shell', '--rsync-path=no-such-rsync') },
+  {
+    name: 'no rsync in the path at the other end',
+    exit: '127',
+    args: byShell('HERE/shell', '--rsync-path=no-such-rsync'),
+  },
   { name: 'a chatty login', only: /^(?!.*\[sender)/, args: byShell('HERE/chatty') },
   { name: 'a remote shell that is killed', args: byShell('HERE/killed') },
 ]

@@ -266,6 +266,19 @@ export class Channel {
     this.#fail(error)
   }
 
+  /** As `abort`, but the peer is told first that it is over, with rsync's exit code. */
+  leave(error: Error, code: number): void {
+    if (!this.alive || !this.framed) return this.abort(error)
+    const payload = Buffer.alloc(4)
+    payload.writeInt32LE(code)
+    this.sendMessage(MSG.ERROR_EXIT, payload)
+    this.#writeMessages()
+    this.#failure ??= error
+    this.#ended = true
+    this.socket.end()
+    this.#wake()
+  }
+
   #writeMessages(): void {
     this.#messageBytes = 0
     this.#wroteSinceRead = true

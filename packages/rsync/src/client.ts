@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { connect as connectTcp, type Socket, Socket as TcpSocket } from 'node:net'
+import { finished } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Channel } from './channel.js'
 import { ClientLog, type Output } from './client-log.js'
@@ -90,7 +91,7 @@ class Client {
   }
 
   async run(signal: AbortSignal): Promise<number> {
-    const stop = () => this.#channel?.abort(new TransferError('', RERR.SIGNAL))
+    const stop = () => this.#channel?.leave(new TransferError('', RERR.SIGNAL), RERR.SIGNAL)
     signal.addEventListener('abort', stop)
     try {
       const code = await this.#start(signal)
@@ -99,7 +100,7 @@ class Client {
       return 0
     } catch (error) {
       this.#log?.console.close()
-      const code = this.#explain(error)
+      const code = this.#explain(error, error instanceof ConnectError ? await this.#childCodeSoon() : 0)
       await this.#tellEnd(code)
       return code
     } finally {
@@ -120,13 +121,17 @@ class Client {
         new Promise<void>((resolve) => channel.socket.end(() => resolve())),
         sleep(LINGER_MS, undefined, { ref: false }),
       ])
-    }
+    } else if (channel !== undefined && !channel.socket.destroyed)
+      await Promise.race([
+        finished(channel.socket, { readable: false }).catch(() => undefined),
+        sleep(LEAVE_MS, undefined, { ref: false }),
+      ])
     channel?.destroy()
     if (this.#child !== undefined) await Promise.race([this.#childCode(), sleep(LINGER_MS, undefined, { ref: false })])
   }
 
-  /** The text and the exit code of what ended it. */
-  #explain(error: unknown): number {
+  /** The text and the exit code of what ended it; that of a remote shell has the last word if it is higher. */
+  #explain(error: unknown, childCode: number): number {
     const say = (message: string, code: number) => failed(this.output, message, code, this.#role)
     if (error instanceof TransferError && error.silent) return error.exitCode
     if (error instanceof TransferError || error instanceof UsageError || error instanceof FilterError)
@@ -135,19 +140,34 @@ class Client {
     if (error instanceof TimeoutError)
       return say(ioTimeout(this.#role, Math.round(this.settings.timeoutMs / 1000)).text, RERR.TIMEOUT)
     if (error instanceof ConnectError) {
+      const reset = (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET'
+      if (reset && this.#child === undefined)
+        return say(`rsync: [${this.#role}] read error: Connection reset by peer (104)`, RERR.SOCKETIO)
       if (error.exitCode !== undefined) return say(error.message, error.exitCode)
-      return say(connectionClosed(this.#channel?.bytesRead ?? 0, this.#role).text, RERR.STREAMIO)
+      return say(connectionClosed(this.#channel?.bytesRead ?? 0, this.#role).text, Math.max(RERR.STREAMIO, childCode))
     }
+    if (error instanceof ProtocolError && error.told !== undefined) return say(error.told.text, error.told.exitCode)
     if (error instanceof ProtocolError) return say(`rsync: [${this.#role}] ${error.message}`, RERR.PROTOCOL)
     if (error instanceof FileError) return say(`rsync: [${this.#role}] ${error.message}`, RERR.FILEIO)
     throw error
   }
 
   #start(signal: AbortSignal): Promise<number> {
-    const { operands } = this.invocation
+    const { operands, passwordFile } = this.invocation
+    if (operands.length === 0) {
+      this.#role = 'Receiver'
+      throw new TransferError(helpText('rsync'), RERR.SYNTAX)
+    }
     const parsed = operands.map(parseOperand)
     const last = parsed.at(-1) as Operand
     const first = parsed[0] as Operand
+    const far = first.kind === 'local' ? last : first
+    this.#role = first.kind === 'local' ? 'sender' : 'Receiver'
+    if (passwordFile !== null && far.kind !== 'daemon')
+      throw new TransferError(
+        'The --password-file option may only be used when accessing an rsync daemon.',
+        RERR.SYNTAX,
+      )
     if (first.kind !== 'local') {
       if (parsed.length > 1 && last.kind !== 'local')
         throw new TransferError('The source and destination cannot both be remote.', RERR.SYNTAX)
@@ -390,7 +410,7 @@ class Client {
       },
       tellsDeletions: settings.stats,
     })
-    this.#role = 'generator'
+    if (transfer.stats.files > 0) this.#role = 'generator'
     // The server counts what it has read and written: to us it is the other way round.
     log.summary(transfer, { sent: moved.received, received: moved.sent })
     return log.console.sawTransferError && transfer.exitCode() === 0 ? RERR.PARTIAL : transfer.exitCode()
@@ -526,7 +546,7 @@ class Client {
     log: ClientLog,
   ): Promise<{ channel: Channel; agreement: Agreement }> {
     const { invocation, settings } = this
-    const words = (invocation.rsh ?? process.env.RSYNC_RSH ?? 'ssh').split(/\s+/).filter((word) => word !== '')
+    const words = shellWords(invocation.rsh ?? process.env.RSYNC_RSH ?? 'ssh')
     const all = serverArguments(settings, { sender: serverSends, paths, daemon: false })
     const { open, secluded } = settings.secludedArgs ? splitSecluded(all) : { open: all, secluded: [] }
     const login = user === null ? [] : ['-l', user]
@@ -539,8 +559,9 @@ class Client {
     this.#child = child
     const socket = new TcpSocket({ fd: ours, readable: true, writable: true })
     child.once('error', (error: NodeJS.ErrnoException) => {
-      const code = error.code === 'ENOENT' ? RERR.CMD_RUN : RERR.IPC
-      this.#channel?.abort(new TransferError(`rsync: Failed to exec ${program}: No such file or directory (2)`, code))
+      // Stock rsync says it in the process that was to become the shell.
+      failed(this.output, `rsync: [${this.#role}] Failed to exec ${program}: ${reason(error)}`, RERR.IPC, this.#role)
+      this.#channel?.abort(new ConnectError('the remote shell did not start', { cause: error }))
     })
     const channel = this.#open(socket)
     if (secluded.length > 0) channel.out.latin1(`${secluded.join('\0')}\0\0`)
@@ -572,7 +593,7 @@ class Client {
       module,
       credentials: () => this.#credentials(to.user, invocation.passwordFile),
       args: () => all,
-      lists: module === '',
+      lists: true, // a daemon may end the session here; stock rsync is content with that
       motd: (line) => {
         if (settings.motd || module === '') log.console.print(MSG.INFO, `${line}\n`)
       },
@@ -582,7 +603,8 @@ class Client {
 
   async #credentials(user: string | null, file: string | null): Promise<Credentials> {
     const name = user ?? process.env.USER ?? process.env.LOGNAME ?? 'nobody'
-    const password = file === null ? (process.env.RSYNC_PASSWORD ?? (await askPassword())) : readPasswordFile(file)
+    const password =
+      file === null ? (process.env.RSYNC_PASSWORD ?? (await askPassword())) : readPasswordFile(file, this.#role)
     return { user: name, password }
   }
 
@@ -594,9 +616,13 @@ class Client {
     clearTimeout(timer)
   }
 
+  async #childCodeSoon(): Promise<number> {
+    return Promise.race([this.#childCode(), sleep(LEAVE_MS, 0, { ref: false })])
+  }
+
   async #childCode(): Promise<number> {
     const child = this.#child
-    if (child === undefined) return 0
+    if (child?.pid === undefined) return 0
     if (child.exitCode === null && child.signalCode === null)
       await new Promise((resolve) => child.once('exit', resolve))
     return child.exitCode ?? 0
@@ -604,6 +630,8 @@ class Client {
 }
 
 const LINGER_MS = 5_000
+/** For what we have to say last, when a signal ends us. */
+const LEAVE_MS = 500
 const TLS_TIMEOUT_MS = 15_000
 
 /** Whether our own filter leaves the name out, or a directory above it. */
@@ -655,7 +683,7 @@ function connectTo(
       reject(error)
     }
     signal.addEventListener('abort', () => fail(new TransferError('', RERR.SIGNAL)), { once: true })
-    socket.once('error', (error: NodeJS.ErrnoException) => fail(connectError(host, error, role)))
+    socket.once('error', (error: NodeJS.ErrnoException) => fail(connectError(host, port, error, role)))
     socket.once('connect', () => {
       clearTimeout(timer)
       socket.removeAllListeners('error')
@@ -664,23 +692,47 @@ function connectTo(
   })
 }
 
-function connectError(host: string, error: NodeJS.ErrnoException & { address?: string }, role: Role): TransferError {
-  const first = (error as unknown as { errors?: (NodeJS.ErrnoException & { address?: string })[] }).errors?.[0] ?? error
-  if (first.errno === undefined || first.errno > 0 || first.syscall === 'getaddrinfo')
-    return new TransferError(`rsync: getaddrinfo: ${host} ${DEFAULT_PORT}: Name or service not known`, RERR.SOCKETIO)
-  return new TransferError(connectFailed(role, host, first.address ?? host, -first.errno).text, RERR.SOCKETIO)
+type AddressError = NodeJS.ErrnoException & { address?: string }
+
+/** Each address of the host has its own reason. */
+function connectError(host: string, port: number, error: AddressError, role: Role): TransferError {
+  if (error.syscall === 'getaddrinfo') {
+    const passing = error.code === 'EAI_AGAIN'
+    const text = passing ? 'Temporary failure in name resolution' : 'Name or service not known'
+    return new TransferError(`rsync: getaddrinfo: ${host} ${port}: ${text}`, RERR.SOCKETIO)
+  }
+  const each = (error as { errors?: AddressError[] }).errors ?? [error]
+  const texts = each.map(({ address, errno = 0 }) => connectFailed(role, host, address ?? host, -errno).text)
+  return new TransferError(texts.join(''), RERR.SOCKETIO)
+}
+
+/** main.c do_cmd(): words between spaces; quotes of either kind keep them, and stand for themselves when doubled. */
+function shellWords(command: string): string[] {
+  const quoted = /^(?:"(?:[^"]|"")*"|'(?:[^']|'')*'|[^ "'])+/
+  const words: string[] = []
+  for (let rest = command.trim(); rest !== ''; rest = rest.trimStart()) {
+    const word = quoted.exec(rest)?.[0]
+    if (word === undefined) throw new TransferError(`Missing trailing-${rest[0]} in remote-shell command.`, RERR.SYNTAX)
+    words.push(
+      word.replace(/"((?:[^"]|"")*)"|'((?:[^']|'')*)'/g, (_, double?: string, single?: string) =>
+        double !== undefined ? double.replaceAll('""', '"') : (single ?? '').replaceAll("''", "'"),
+      ),
+    )
+    rest = rest.slice(word.length)
+  }
+  return words
 }
 
 const PASSWORD_MAX = 1024
 
 /** authenticate.c: the first line of a file that nobody else may read. */
-function readPasswordFile(file: string): string {
+function readPasswordFile(file: string, role: Role): string {
   const refuse = (text: string) => new TransferError(text, RERR.SYNTAX)
   let fd: number
   try {
     fd = file === '-' ? 0 : openSync(toBytes(file), constants.O_RDONLY)
   } catch (error) {
-    throw refuse(`rsync: [client] could not open password file ${file}: ${reason(error)}`)
+    throw refuse(`rsync: [${role}] could not open password file ${file}: ${reason(error)}`)
   }
   try {
     if (fd !== 0) {

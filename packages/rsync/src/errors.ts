@@ -3,6 +3,8 @@ import { printable } from './raw-path.js'
 /** The peer is wrong: what it sent is not the protocol. The session ends. */
 export class ProtocolError extends Error {
   readonly code = 'RSYNC_PROTOCOL'
+  /** What rsync itself says, and its exit code, where it has words for it. */
+  told: { text: string; exitCode: number } | undefined
   constructor(what: string, problem: string, options?: ErrorOptions) {
     super(`protocol error in ${what}: ${problem}`, options)
   }

@@ -116,7 +116,7 @@ export async function shellHandshake(channel: Channel, options: AgreeOptions): P
       'refused',
       known
         ? `the rsync there speaks protocol ${theirs}; rsync 3.0 or newer (protocol 30) is needed`
-        : 'what came first is no protocol version: does a start-up file of the shell there print something?',
+        : 'protocol version mismatch -- is your shell clean?\n(see the rsync manpage for an explanation)',
       RERR.PROTOCOL,
     )
   }
@@ -145,7 +145,6 @@ async function agree(
   if (compatFlags & CF.INC_RECURSE && options.incRecurse !== true)
     throw new ProtocolError('compatibility flags', 'incremental recursion, which was not offered')
   const negotiates = (compatFlags & CF.VARINT_FLIST_FLAGS) !== 0
-  if (early && !negotiates) throw new ProtocolError('compatibility flags', 'a digest list without checksum negotiation')
   if (negotiates && !early) {
     sendChoices()
     await channel.flush()
@@ -156,14 +155,14 @@ async function agree(
   const compress = await agreedCompression(channel, options, negotiates)
   const seed = await channel.receive('checksum seed', (c) => c.i32())
   channel.multiplex(options.namesFollow === true && protocol < 31)
-  return {
-    protocol,
-    compatFlags,
-    checksum,
-    compress,
-    seed,
-    greeting,
-  }
+  if (early && !negotiates) await unwilling(channel)
+  return { protocol, compatFlags, checksum, compress, seed, greeting }
+}
+
+/** A daemon that refuses an option has not read what we can do, and negotiates nothing: now it says why. */
+async function unwilling(channel: Channel): Promise<never> {
+  await channel.receive('refusal', (c) => ({ byte: c.u8() }))
+  throw new ProtocolError('compatibility flags', 'a digest list without checksum negotiation')
 }
 
 const COMPRESSIONS = 'zlibx zlib'
@@ -265,16 +264,32 @@ async function choose(channel: Channel, what: string, ours: string[]): Promise<s
   return choice
 }
 
+/** What rsync says of a daemon that goes away before it has let us in. */
+const endedWith = (text: string) => (error: unknown) => {
+  if (!(error instanceof ConnectError)) throw error
+  const told = new ConnectError(text, { cause: error })
+  told.exitCode = RERR.STARTCLIENT
+  throw told
+}
+
 async function readGreeting(channel: Channel): Promise<Greeting> {
-  const line = await channel.receive('greeting', readLine)
+  const line = await channel.receive('greeting', readLine).catch(endedWith('rsync: did not see server greeting'))
   if (line.startsWith('@ERROR')) throw daemonError(line)
-  return parseGreeting(line)
+  try {
+    return parseGreeting(line)
+  } catch (error) {
+    if (error instanceof ProtocolError)
+      error.told = { text: `rsync: server sent "${line}" rather than greeting`, exitCode: RERR.STARTCLIENT }
+    throw error
+  }
 }
 
 /** False at the end of a list of modules. */
 async function enterModule(channel: Channel, options: HandshakeOptions, greeting: Greeting): Promise<boolean> {
   for (let lines = 0; lines < LINES_MAX; lines++) {
-    const line = await channel.receive('answer to the module', readLine)
+    const line = await channel
+      .receive('answer to the module', readLine)
+      .catch(endedWith("rsync: didn't get server startup line"))
     if (line.startsWith('@RSYNCD: AUTHREQD ')) {
       const challenge = line.slice('@RSYNCD: AUTHREQD '.length)
       if (options.credentials === undefined) {

@@ -6,6 +6,7 @@ import { TransferError } from './errors.js'
 import { decodeRule, FilterList, FilterScopes, listTravels, type Reading, receiveRules } from './filter.js'
 import { agreeAsServer } from './handshake.js'
 import { listLine } from './output/list.js'
+import { destinationExcluded } from './output/names.js'
 import { join, type RawPath, toBytes } from './raw-path.js'
 import { receive } from './receive/receive.js'
 import { argumentsOf, type Places } from './send/arguments.js'
@@ -25,6 +26,8 @@ export interface ServedModule {
   outgoingChmod: readonly ChmodRule[]
   mungeSymlinks: boolean
   numericIds: boolean
+  /** What its names begin with where they are told: '/' in a chroot, else ''. */
+  top: string
   /** Without a chroot: what leads out of the module is made to lead below it. */
   sanitizes: boolean
   forbidden: (path: RawPath, directory: boolean) => boolean
@@ -82,7 +85,8 @@ export async function serve(
   const transfer = new Transfer(settings, agreement, channel, own, log, {
     role: sender ? 'sender' : 'Receiver',
     server: true,
-    base: module === null ? process.cwd() : '',
+    base: module === null ? process.cwd() : module.top,
+    top: module?.top ?? '',
     module: module?.name ?? '',
     root: options.asRoot && settings.superUser !== false,
     umask: options.umask,
@@ -137,6 +141,7 @@ async function serveSending(transfer: Transfer, invocation: Invocation, options:
     settings.filesFrom === null
       ? options.base
       : places.enter(options.base, operandsOf(invocation)[0] ?? ('.' as RawPath))
+  options.log.local?.('building file list')
   const args = argumentsOf(transfer, names, base, places, scopes, settings.filesFrom !== null)
   await send(transfer, args, {
     chmod: module?.outgoingChmod ?? [],
@@ -158,8 +163,9 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
   if (settings.filesFrom !== null && settings.filesFrom !== '-')
     await forwardNames(transfer, settings.filesFrom as RawPath, options.openNames)
   const destination = (invocation.operands[0] ?? '.') as RawPath
+  options.log.local?.('receiving file list')
   const top = root.resolve(options.base, destination)
-  if (module !== null) refuseHidden(module, root, top, settings)
+  if (module !== null) refuseHidden(module, root, top, destination, settings)
   // A single file may be given another name, which is the destination's own.
   const inside = (path: RawPath) => join(top, path)
   const scopes = new FilterScopes(
@@ -194,9 +200,8 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
 }
 
 /** clientserver.c: what a module keeps to itself serves no option either. */
-function refuseHidden(module: ServedModule, root: Root, top: RawPath, settings: Settings): void {
-  if (module.forbidden(top, true))
-    throw new TransferError(`ERROR: daemon has excluded destination "${top}"`, RERR.FILESELECT)
+function refuseHidden(module: ServedModule, root: Root, top: RawPath, given: RawPath, settings: Settings): void {
+  if (module.forbidden(top, true)) throw new TransferError(destinationExcluded(given).text, RERR.FILESELECT)
   const { backupDir, partialDir, tempDir, alternates } = settings
   const options = [backupDir, tempDir].map((dir) => dir && root.option(dir as RawPath))
   const dirs = [...options, partialDir, ...(alternates?.dirs ?? [])].filter((dir) => dir !== null)

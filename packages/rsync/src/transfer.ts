@@ -83,6 +83,8 @@ export interface Progress {
 export interface Log {
   /** Both ends have agreed: this is what it will be about. */
   attach?(transfer: Transfer): void
+  /** A line for a daemon's own log alone. */
+  local?(text: string): void
   /** What -v and more would have; `level` is the verbosity that it takes. */
   info(text: string): void
   warning(text: string): void
@@ -118,9 +120,10 @@ export class Transfer {
   ) {}
 
   /** `rsync: [sender] opendir "/a/b" failed: Permission denied (13)` */
-  fileError(what: string, path: RawPath | string, error: unknown): void {
+  fileError(what: string, path: RawPath | string, error: unknown, role = this.here.role): void {
     this.failed = true
-    this.log.fileError(`rsync: [${this.here.role}] ${what} ${this.fullName(path)} failed: ${reasonOf(error)}`)
+    const failed = /\bfailed\b/.test(what) ? '' : ' failed'
+    this.log.fileError(`rsync: [${role}] ${what} ${this.fullName(path)}${failed}: ${reasonOf(error)}`)
   }
 
   /** Tells the other end that something could not be listed or read: it must not delete for its absence. */
@@ -133,11 +136,10 @@ export class Transfer {
   /** A path as it is told to a person: from the root of the machine, or of the module. */
   fullName(path: RawPath | string): string {
     const { base, module } = this.here
-    const full = path.startsWith('/')
-      ? path
-      : path === '' || path === '.'
-        ? base || '/'
-        : `${base === '/' ? '' : base}/${path}`
+    const name = path === '' ? '.' : path
+    // util1.c full_fname(): a module without a chroot begins with nothing, one in a chroot with a slash.
+    const full =
+      path.startsWith('/') || base === '' ? name : name === '.' ? base : `${base === '/' ? '' : base}/${name}`
     return `"${full}"${module === '' ? '' : ` (in ${module})`}`
   }
 
@@ -164,8 +166,10 @@ export class Transfer {
 export interface Here {
   role: 'sender' | 'receiver' | 'generator' | 'client' | 'Receiver'
   server: boolean
-  /** The directory that paths are told from: absolute, or below the module's root. */
+  /** The directory that paths are told from: absolute, or below `top`. */
   base: string
+  /** What the names in a module begin with: '/' in a chroot, else ''. */
+  top?: string
   /** The module's name at a daemon, else ''. */
   module: string
   /** Whether ids, devices and the like may be set. */

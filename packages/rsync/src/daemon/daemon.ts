@@ -1,5 +1,5 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
-import { existsSync, fstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, fstatSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
@@ -108,6 +108,8 @@ interface Connection {
 /** A process that serves a module; `ready` says why it cannot. */
 interface Worker {
   key: string
+  /** The directory that it has open: at the module's path there may be another one by now. */
+  place: string
   process: ChildProcess
   jobs: Set<number>
   ready: Promise<{ reply: string; log: string } | null>
@@ -144,6 +146,9 @@ class Monitor {
     const ended = new Promise<number>((resolve) => {
       this.#finish = resolve
     })
+    process.on('SIGTERM', () => this.#stop())
+    process.on('SIGINT', () => this.#stop())
+    process.on('SIGHUP', () => this.#reload())
     try {
       this.#listeners = await this.#listen()
       await this.#startFront()
@@ -152,9 +157,6 @@ class Monitor {
       this.#removePidFile()
       return RERR.SOCKETIO
     }
-    process.on('SIGTERM', () => this.#stop())
-    process.on('SIGINT', () => this.#stop())
-    process.on('SIGHUP', () => this.#reload())
     process.send?.('listening')
     const code = await ended
     this.#removePidFile()
@@ -357,13 +359,16 @@ class Monitor {
   /** The least busy one; another is started while all are busy and the machine has cores for more. */
   #workerFor(config: WorkerConfig): Worker {
     const key = JSON.stringify(config)
-    const fitting = [...this.#workers].filter((worker) => worker.key === key && !worker.retired)
+    const place = placeOf(config.module.path)
+    const alike = [...this.#workers].filter((worker) => worker.key === key && !worker.retired)
+    for (const worker of alike) if (worker.place !== place) this.#retire(worker)
+    const fitting = alike.filter((worker) => !worker.retired)
     const best = fitting.sort((a, b) => a.jobs.size - b.jobs.size).at(0)
     if (best !== undefined && (best.jobs.size === 0 || fitting.length >= availableParallelism())) return best
-    return this.#startWorker(key, config)
+    return this.#startWorker(key, place, config)
   }
 
-  #startWorker(key: string, config: WorkerConfig): Worker {
+  #startWorker(key: string, place: string, config: WorkerConfig): Worker {
     const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
@@ -371,7 +376,7 @@ class Monitor {
     const ready = new Promise<{ reply: string; log: string } | null>((resolve) => {
       settle = resolve
     })
-    const worker: Worker = { key, process: child, jobs: new Set(), ready, retired: false }
+    const worker: Worker = { key, place, process: child, jobs: new Set(), ready, retired: false }
     this.#workers.add(worker)
     child.on('message', (message: FromWorker) => {
       if (message.kind === 'started') settle(null)
@@ -486,6 +491,12 @@ const pick = (module: ModuleConfig) =>
 /** Whom the front becomes; a machine without `nobody` has the number. */
 function frontIdentity(name: string): { uid: number; gid: number } {
   return userIds(name === '' ? 'nobody' : name) ?? { uid: 65534, gid: 65534 }
+}
+
+/** What stands at a path: it may have been replaced, or something been mounted there. */
+function placeOf(path: string): string {
+  const stat = statSync(Buffer.from(path, 'latin1'), { bigint: true, throwIfNoEntry: false })
+  return stat === undefined ? '' : `${stat.dev}:${stat.ino}`
 }
 
 const MOTD_MAX = 1 << 16

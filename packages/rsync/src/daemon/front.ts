@@ -259,8 +259,8 @@ class Login {
     if (weak !== null) return failed(weak)
     const challenge = newChallenge(digest)
     this.#say(`@RSYNCD: AUTHREQD ${challenge}`)
-    const request = parseResponse(await this.#line(), challenge, digest)
-    return request ?? failed(LOG.invalidResponse)
+    const line = await this.#line().catch(() => '') // it has gone, perhaps for want of a password
+    return parseResponse(line, challenge, digest) ?? failed(LOG.invalidResponse)
   }
 
   #ask(question: FromFront & { id: number }): Promise<string | null> {

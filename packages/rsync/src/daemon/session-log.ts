@@ -1,19 +1,21 @@
 import type { Channel } from '../channel.js'
 import type { FileEntry } from '../flist/entry.js'
+import { exitMessage } from '../output/exit.js'
 import { deletedItem, expandFormat, type FormatContext, type Item, isLogged } from '../output/format.js'
 import type { RawPath } from '../raw-path.js'
 import { ServerLog } from '../server-log.js'
 import type { Moved, Transfer } from '../transfer.js'
+import { RSYNC_VERSION } from '../version.js'
 import { ITEM } from '../wire/constants.js'
 import type { ModuleConfig } from './config.js'
+import { LOG } from './log.js'
 import type { Job } from './messages.js'
 
 /** What a daemon says of a transfer: to its client as any server does, and to its own log. */
 export class DaemonSessionLog extends ServerLog {
   /** The server sends. */
   sender = false
-  /** Where in the module the names of the transfer are. */
-  directory = ''
+  #transfer: Transfer | undefined
 
   constructor(
     channel: Channel,
@@ -28,7 +30,19 @@ export class DaemonSessionLog extends ServerLog {
   attach(transfer: Transfer): void {
     this.#transfer = transfer
   }
-  #transfer: Transfer | undefined
+
+  /** What the client asks for, in its words. */
+  requested(sender: boolean, paths: readonly string[]): void {
+    this.sender = sender
+    const { user, host, address } = this.job
+    this.local(LOG.transfer(!sender, paths.join(' '), user, host, address))
+  }
+
+  /** The client has ended it, and has said so itself. */
+  ended(code: number): void {
+    const line = exitMessage(code, this.sender ? 'sender' : 'Receiver', RSYNC_VERSION)
+    if (line !== null) this.local(line.text.trimEnd())
+  }
 
   override info(text: string): void {
     this.local(text)
@@ -54,12 +68,18 @@ export class DaemonSessionLog extends ServerLog {
       entry,
       iflags,
       hardLink,
-      directory: this.directory,
+      directory: this.#directoryOf(entry),
       written: this.sender ? moved.literal : 0,
       read: this.sender ? 0 : moved.literal,
       sum: this.#transfer?.sumText(entry, moved) ?? '',
     }
     if (iflags & ITEM.TRANSFER || isLogged(item, this.module.logFormat, 0, 0)) this.#write(item)
+  }
+
+  /** Where in the module the names of the transfer are. */
+  #directoryOf(entry: FileEntry): string {
+    if (this.sender) return (entry.origin as { named?: string } | null)?.named ?? ''
+    return this.#transfer?.here.base ?? ''
   }
 
   override deleted(path: RawPath, mode: number): void {
@@ -74,7 +94,7 @@ export class DaemonSessionLog extends ServerLog {
   #context(): FormatContext {
     const { module, job } = this
     return {
-      upload: false,
+      upload: this.sender,
       times: true,
       symlinkTimes: true,
       now: Date.now() / 1000,

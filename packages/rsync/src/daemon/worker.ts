@@ -6,7 +6,7 @@ import { Channel } from '../channel.js'
 import { parseChmod } from '../chmod.js'
 import { loadSearch } from '../delta/search.js'
 import { ModuleRoot } from '../disk/root.js'
-import { ProtocolError, TimeoutError, TransferError } from '../errors.js'
+import { ProtocolError, RemoteError, TimeoutError, TransferError } from '../errors.js'
 import { type DaemonFilter, daemonFilter, type Reading, readRuleFile } from '../filter.js'
 import { isRegular } from '../flist/entry.js'
 import { SourceTree } from '../flist/source.js'
@@ -146,6 +146,7 @@ async function work(job: Job, handle: unknown): Promise<void> {
   } catch (error) {
     const { message } = described(error)
     if (message.startsWith(INTERNAL)) log.local((error as Error).stack ?? message)
+    if (error instanceof RemoteError) log.ended(error.exitCode)
     await log.explain(error, log.sender ? 'sender' : 'Receiver').catch(() => undefined)
   } finally {
     channel.destroy()
@@ -157,9 +158,10 @@ async function work(job: Job, handle: unknown): Promise<void> {
 async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promise<void> {
   const { module } = config
   const late = setTimeout(() => channel.abort(new TimeoutError('the arguments did not come')), START_MS)
-  const invocation = await readInvocation(channel, job.protocol, module.refuseOptions).finally(() => clearTimeout(late))
+  const invocation = await readInvocation(channel, job.protocol, module.refuseOptions, log).finally(() =>
+    clearTimeout(late),
+  )
   const { settings } = invocation
-  log.sender = invocation.sender
   settings.verbose = Math.min(settings.verbose, module.maxVerbosity)
   settings.ignoreErrors ||= module.ignoreErrors
   settings.fakeSuper ||= module.fakeSuper
@@ -171,8 +173,6 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     const pace = new Pace(settings.bwlimit)
     channel.pace = (bytes) => pace.spend(bytes)
   }
-  const request = `${module.name}/${invocation.operands.join(' ')}`
-  log.local(LOG.transfer(!invocation.sender, request, job.user, job.host, job.address))
   const hides = (path: RawPath, directory: boolean) => path !== '' && filter.hides(path, directory)
   const served: ServedModule = {
     name: module.name,
@@ -181,6 +181,7 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     incomingChmod: parseChmod(module.incomingChmod) ?? [],
     outgoingChmod: parseChmod(module.outgoingChmod) ?? [],
     mungeSymlinks: config.mungeSymlinks,
+    top: config.chroot && config.inside === '/' ? '/' : '',
     sanitizes: !config.chroot,
     numericIds: config.numericIds,
     forbidden: hides,
@@ -204,6 +205,7 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     },
   })
   await log.finish()
+  if (code !== 0 && !invocation.sender) return // log.c log_exit(): a receiver that fails says no more
   log.local(
     logSummary({
       sent: channel.bytesWritten,
@@ -211,25 +213,45 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
       totalSize: transfer.stats.totalSize,
     }).trimEnd(),
   )
-  void code
 }
 
 /** clientserver.c read_args(): the arguments of the server, each ended by a NUL, an empty one behind the last. */
-async function readInvocation(channel: Channel, protocol: number, refuseOptions: string): Promise<Invocation> {
+async function readInvocation(
+  channel: Channel,
+  protocol: number,
+  refuseOptions: string,
+  log: DaemonSessionLog,
+): Promise<Invocation> {
   const args = await readArguments(channel)
   try {
-    return await understood(channel, args, refuseOptions)
+    return await understood(channel, args, refuseOptions, log)
   } catch (error) {
     if (!(error instanceof UsageError)) throw error
+    log.requested(args.includes('--sender'), args.slice(args.indexOf('.') + 1))
     // The client hears nothing before both ends have agreed.
-    const capabilities = /e\d*\.(\w*)/.exec(args.find((arg) => /^-[^-]/.test(arg)) ?? '')?.[1] ?? ''
-    const compress = args.some((arg) => /^(-[^-e]*z|--compress$)/.test(arg))
-    await agreeAsServer(channel, { capabilities, seed: 0, compress }, protocol)
+    await agreeAsServer(channel, { ...offerOf(args), seed: 0 }, protocol)
     throw new TransferError(error.message, RERR.UNSUPPORTED)
   }
 }
 
-async function understood(channel: Channel, args: readonly string[], refuseOptions: string): Promise<Invocation> {
+/** What a client would negotiate whose arguments we do not accept. */
+function offerOf(args: readonly string[]) {
+  const [letters, capabilities = ''] = (args.find((arg) => /^-[^-]/.test(arg)) ?? '').split(/e\d*\./)
+  const chosen = (option: RegExp) => args.some((arg) => option.test(arg))
+  return {
+    capabilities,
+    compress: letters.includes('z'),
+    compressChoice: chosen(/^--(compress-choice|new-compress|old-compress)/) ? ('none' as const) : undefined,
+    checksumChoice: chosen(/^--checksum-choice/) ? 'md5' : undefined,
+  }
+}
+
+async function understood(
+  channel: Channel,
+  args: readonly string[],
+  refuseOptions: string,
+  log: DaemonSessionLog,
+): Promise<Invocation> {
   const around = { refuseOptions }
   let invocation = parseInvocation(unescaped(args), {}, around)
   if (invocation.settings.secludedArgs) {
@@ -237,6 +259,7 @@ async function understood(channel: Channel, args: readonly string[], refuseOptio
     invocation = parseInvocation(unescaped(args), {}, { ...around, secluded: secluded.slice(1) })
   }
   const { operands, sender } = invocation
+  log.requested(sender, operands)
   const paths = operands.flatMap((operand) => requestedPaths(config.module.name, operand))
   const budget = { listings: LISTINGS_MAX, names: NAMES_MAX }
   invocation.operands = paths.flatMap((path) => expandPath(path, namesIn, budget)) as RawPath[]

@@ -15,7 +15,7 @@ import {
 } from '../flist/entry.js'
 import type { FileList } from '../flist/lists.js'
 import { close, type Stat, SystemError, statAt, writeAt } from '../kernel.js'
-import { daemonRefused, deltaTransmission, upToDate } from '../output/names.js'
+import { daemonRefused, deltaTransmission, skippingContents, upToDate } from '../output/names.js'
 import { parent, type RawPath, toBytes } from '../raw-path.js'
 import { IOERR } from '../transfer.js'
 import { FNAMECMP, ITEM, NDX_DEL_STATS, NDX_DONE, S_IFMT, SIGNIFICANT_ITEM_FLAGS } from '../wire/constants.js'
@@ -27,6 +27,8 @@ import type { Member } from './link-groups.js'
 import type { Receiving, Where } from './receiving.js'
 import { temporaryName } from './temporary.js'
 import { isUnsafeSymlink } from './unsafe-symlink.js'
+
+const SKIPPING_CONTENTS = skippingContents().text.trimEnd()
 
 /** So many entries must be listed before a hard link, or a deletion, is decided on. */
 const KNOWN_AHEAD = 500
@@ -219,6 +221,7 @@ export class Generator {
       r.transfer.log.fileError(
         daemonRefused(entry.path, isDirectory(entry.mode) ? 'directory' : 'file').text.slice(0, -1),
       )
+      if (isDirectory(entry.mode) && r.transfer.settings.recursive) r.transfer.log.error(SKIPPING_CONTENTS)
       return undefined
     }
     try {
@@ -390,7 +393,7 @@ export class Generator {
   }
 
   #skipContents(entry: FileEntry): void {
-    this.r.transfer.log.error('*** Skipping any contents from this failed directory ***')
+    this.r.transfer.log.error(SKIPPING_CONTENTS)
     this.#skipBelow(entry)
   }
 
@@ -456,16 +459,6 @@ export class Generator {
     if (settings.removeSourceFiles) r.confirm(ndx)
   }
 
-  /** --fake-super: a plain file that passes for what it is to be; a symlink's holds the target. */
-  #makeFake(entry: FileEntry, path: RawPath): void {
-    const fd = this.r.tree.create(path, 0o600)
-    try {
-      if (isSymlink(entry.mode)) writeAt(fd, toBytes(entry.target), 0)
-    } finally {
-      close(fd)
-    }
-  }
-
   /** With --link-dest and --compare-dest even what is here goes where an alternate is its like in every respect. */
   #givesWay(entry: FileEntry, path: RawPath, stat: Stat): boolean {
     const { r } = this
@@ -483,6 +476,16 @@ export class Generator {
     if (isSymlink(entry.mode))
       return (transfer.settings.fakeSuper ? fakeTarget(tree, path) : tree.readLink(path)) === entry.target
     return isSpecial(entry.mode) || (stat.rdevMajor === entry.rdevMajor && stat.rdevMinor === entry.rdevMinor)
+  }
+
+  /** syscall.c do_symlink(): with --fake-super a plain file passes for anything, and holds the target of a symlink. */
+  #makeFake(entry: FileEntry, path: RawPath): void {
+    const fd = this.r.tree.create(path, 0o600)
+    try {
+      if (isSymlink(entry.mode)) writeAt(fd, toBytes(entry.target), 0)
+    } finally {
+      close(fd)
+    }
   }
 
   /** What takes another's place is made beside it and renamed, so that the name is never missing. */

@@ -72,6 +72,7 @@ export async function receive(transfer: Transfer, options: ReceiveOptions): Prom
   if (options.destination === null) return list(transfer, incoming, options)
   const receiving = prepared(transfer, incoming, options)
   const { tree } = receiving
+  transfer.here.role = 'generator'
   try {
     await both(receiving, incoming, options)
   } finally {
@@ -431,8 +432,9 @@ function openDestination(transfer: Transfer, lists: FileLists, { root, destinati
   const path = (destination === null || destination === '' ? '.' : destination) as RawPath
   const total = lists.active.reduce((sum, { entries }) => sum + entries.filter((entry) => entry !== null).length, 0)
   const first = lists.active[0]?.entries.find((entry) => entry !== null) ?? null
-  const stat = root.stat(root.resolve('' as RawPath, path))
   const resolved = root.resolve('' as RawPath, path)
+  const stat = root.stat(resolved)
+  if (stat === null) parentIsDirectory(transfer, root, resolved, path)
   if (stat !== null && isDirectory(stat.mode)) return opened(transfer, root, resolved, null)
   if (stat !== null) {
     if (total > 1)
@@ -453,7 +455,7 @@ function openDestination(transfer: Transfer, lists: FileLists, { root, destinati
       root.makeDirectory(resolved, 0o777 & ~here.umask)
     } catch (error) {
       throw new TransferError(
-        `rsync: [${here.server ? 'Receiver' : 'Receiver'}] mkdir ${transfer.fullName(path.replace(/(?<=.)\/+$/, ''))} failed: ${reasonOf(error)}`,
+        `rsync: [Receiver] mkdir ${transfer.fullName(path.replace(/(?<=.)\/+$/, ''))} failed: ${reasonOf(error)}`,
         RERR.FILEIO,
       )
     }
@@ -463,6 +465,14 @@ function openDestination(transfer: Transfer, lists: FileLists, { root, destinati
   }
   if (settings.mkpath && !settings.dryRun) makePath(transfer, root, parentOf(resolved))
   return opened(transfer, root, parentOf(resolved), baseOf(resolved))
+}
+
+/** Below a file nothing can be made: stock rsync finds out when it looks at the destination. */
+function parentIsDirectory(transfer: Transfer, root: Root, resolved: RawPath, path: RawPath): void {
+  const parent = root.stat(parentOf(resolved))
+  if (parent === null || isDirectory(parent.mode)) return
+  const problem = `cannot stat destination ${transfer.fullName(path)}: Not a directory (20)`
+  throw new TransferError(`rsync: [Receiver] ERROR: ${problem}`, RERR.FILESELECT)
 }
 
 /** --mkpath */
@@ -476,7 +486,8 @@ function makePath(transfer: Transfer, root: Root, path: RawPath): void {
 function opened(transfer: Transfer, root: Root, base: RawPath, localName: RawPath | null): Target {
   try {
     const tree = new Destination(root.open(base), transfer.settings.keepDirlinks)
-    transfer.here.base = transfer.here.module === '' ? absolute(base) : `/${base}`.replace(/\/$/, '')
+    const { here } = transfer
+    here.base = here.module === '' ? absolute(base) : `${here.top}${base}`.replace(/(?<=.)\/$/, '')
     return { tree, base, localName, nothingThere: false }
   } catch (error) {
     throw new TransferError(

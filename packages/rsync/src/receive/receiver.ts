@@ -179,7 +179,7 @@ export class Receiver {
     transfer.log.progress?.({ entry, offset: entry.size, size: entry.size }, true)
     transfer.log.item(entry, item.iflags, linkName, moved)
     if (writer.failure !== null) {
-      transfer.fileError('write', path, writer.failure)
+      transfer.fileError('write failed on', path, writer.failure, 'receiver')
       if (!inplace) this.#drop(target)
       return 'failed'
     }
@@ -273,7 +273,7 @@ export class Receiver {
       return true
     } catch (error) {
       if (error instanceof SystemError && error.code === 'EXDEV') return this.#copyOver(from, to)
-      transfer.fileError('rename', from.path, error)
+      transfer.fileError('rename', from.path, error, 'receiver')
       this.#drop(from)
       return false
     }
@@ -288,7 +288,7 @@ export class Receiver {
       beside.tree.rename(beside.path, to.path)
       return true
     } catch (error) {
-      r.transfer.fileError('copy', from.path, error)
+      r.transfer.fileError('copy', from.path, error, 'receiver')
       return false
     } finally {
       this.#drop(from)
@@ -299,7 +299,7 @@ export class Receiver {
     try {
       tree.unlink(path)
     } catch (error) {
-      if (!isMissing(error)) this.r.transfer.fileError('unlink', path, error)
+      if (!isMissing(error)) this.r.transfer.fileError('unlink', path, error, 'receiver')
     }
   }
 
@@ -348,7 +348,7 @@ export class Receiver {
         return { fd, stat, where, same, partial: item.basisType === FNAMECMP.PARTIAL_DIR }
       }
     } catch (error) {
-      r.transfer.fileError('fstat', entry.path, error)
+      r.transfer.fileError('fstat', entry.path, error, 'receiver')
     }
     close(fd)
     return null
@@ -384,7 +384,7 @@ export class Receiver {
         return { ...where, fd: where.tree.openForWriting(where.path, 0o600) }
       }
     } catch (error) {
-      r.transfer.fileError('open', path, error)
+      r.transfer.fileError('open', path, error, 'receiver')
       return null
     }
     const mode = (entry.mode & 0o700) | (r.transfer.settings.fakeSuper ? 0o600 : 0o200)
@@ -392,7 +392,7 @@ export class Receiver {
     try {
       return { ...where, fd: where.tree.create(where.path, mode) }
     } catch (error) {
-      r.transfer.fileError('mkstemp', where.path, error)
+      r.transfer.fileError('mkstemp', where.path, error, 'receiver')
       return null
     }
   }
