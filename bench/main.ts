@@ -6,12 +6,13 @@ import type { Benchmark, Figure } from './figure.js'
 import { history } from './history.js'
 import { idle } from './idle.js'
 import { latency } from './latency.js'
+import { peer } from './peer.js'
 import { rename } from './rename.js'
 import { restart } from './restart.js'
 import { STOCK, Stage, versionOf } from './support.js'
 import { targets } from './targets.js'
 
-const BENCHMARKS: Record<string, Benchmark> = { latency, batch, delta, targets, idle, history, rename, restart }
+const BENCHMARKS: Record<string, Benchmark> = { latency, batch, delta, targets, idle, history, rename, restart, peer }
 
 const asked = process.argv.slice(2)
 const unknown = asked.filter((name) => !(name in BENCHMARKS))

@@ -16,7 +16,7 @@ export const { sleep, until }: typeof eventually = await load('eventually')
 export const { History }: typeof history = await load('history')
 export const { content }: typeof sample = await load('sample')
 export const { Stage }: typeof stage = await load('stage')
-export const { Syncline }: typeof syncline = await load('syncline')
+export const { MAIN, Syncline }: typeof syncline = await load('syncline')
 export const { TcpProxy }: typeof proxy = await load('tcp-proxy')
 export const { differences }: typeof tree = await load('tree')
 

@@ -40,7 +40,7 @@ export interface Said {
 export class Channel {
   readonly cursor = new Cursor()
   readonly out = new Writer()
-  readonly said: Said = { errors: [], notices: [], deleted: 0, ioError: false }
+  said: Said = { errors: [], notices: [], deleted: 0, ioError: false }
   /** Seconds after which the daemon gives up on a silent client, where it told us; 0 when it did not. */
   peerTimeoutSec = 0
   /** Set once the peer takes frames, which is before it sends any itself. */
@@ -259,6 +259,11 @@ export class Channel {
     this.#throwFailure()
     if (this.said.errors.length > 0) throw remoteFailure(this.said.errors, RERR.STREAMIO)
     if (this.#ended) throw this.#closed('a file list')
+  }
+
+  /** What comes next has nothing to do with what was said so far. */
+  forget(): void {
+    this.said = { errors: [], notices: [], deleted: 0, ioError: false }
   }
 
   /** Fails whatever waits on this channel. */

@@ -4,6 +4,7 @@ import { CHECKSUMS, type Checksum, checksumNamed } from './digest.js'
 import { ConnectError, ProtocolError, RemoteError, TransferError } from './errors.js'
 import { createMD4 } from './hash-wasm.js'
 import { printable } from './raw-path.js'
+import { LASTING } from './rounds.js'
 import { CF, PROTOCOL, RERR } from './wire/constants.js'
 import type { Cursor } from './wire/cursor.js'
 
@@ -196,6 +197,8 @@ async function agreedCompression(
 export interface ServerAgreeOptions extends AgreeOptions {
   /** What the client can do, as its arguments say. */
   capabilities: string
+  /** The session may last (rounds.ts). */
+  lasting?: boolean
   /** The checksum seed that the client asks for; 0 where it does not. */
   seed: number
 }
@@ -217,6 +220,7 @@ export async function agreeAsServer(
   if (can('I')) flags |= CF.INPLACE_PARTIAL_DIR
   if (negotiates) flags |= CF.VARINT_FLIST_FLAGS
   if (can('u')) flags |= CF.ID0_NAMES
+  if (negotiates && options.lasting === true && can(LASTING)) flags |= CF.LASTING
   const { out } = channel
   if (negotiates) out.varint(flags)
   else out.u8(flags & 0xff)

@@ -12,6 +12,9 @@ const sysReadlinkat = libc.func('long readlinkat(int dirfd, void *path, void *bu
 
 const sysMkdirat = libc.func('int mkdirat(int dirfd, void *path, unsigned int mode)')
 const sysOpenatMode = libc.func('int openat(int dirfd, void *path, int flags, ...)')
+const sysRenameat2 = libc.func(
+  'int renameat2(int olddir, void *oldpath, int newdir, void *newpath, unsigned int flags)',
+)
 const sysRenameat = libc.func('int renameat(int olddir, void *oldpath, int newdir, void *newpath)')
 const sysLinkat = libc.func('int linkat(int olddir, void *oldpath, int newdir, void *newpath, int flags)')
 const sysUnlinkat = libc.func('int unlinkat(int dirfd, void *path, int flags)')
@@ -261,6 +264,13 @@ export function openAt(dir: number, name: string, flags: number): number {
 
 export function rename(fromDir: number, from: string, toDir: number, to: string): void {
   if (sysRenameat(fromDir, cString(from), toDir, cString2(to)) !== 0) fail('rename')
+}
+
+const RENAME_NOREPLACE = 1
+
+/** Fails with EEXIST when there is something at `to`, and with EINVAL where the filesystem cannot tell. */
+export function renameToFree(fromDir: number, from: string, toDir: number, to: string): void {
+  if (sysRenameat2(fromDir, cString(from), toDir, cString2(to), RENAME_NOREPLACE) !== 0) fail('rename')
 }
 
 export function link(fromDir: number, from: string, toDir: number, to: string): void {

@@ -88,9 +88,10 @@ export class SessionPool {
     }
   }
 
-  /** Takes back a session that was acquired and not used. */
+  /** Takes back a session that was acquired: one that takes another list is ready for the next change. */
   giveBack(session: Session): void {
     if (!session.alive) return session.destroy()
+    if (!session.ready) return
     this.#busy.delete(session)
     this.#offer(session)
   }

@@ -287,6 +287,12 @@ class Sender {
     return followed === true ? tree.openFollowing(entry.path) : tree.open(entry.path)
   }
 
+  /** What arrived is not what is here now. */
+  #torn(entry: FileEntry): void {
+    entry.state |= STATE.TORN
+    this.report.changed.push(entry.path)
+  }
+
   #failed(error: FileError, entry: FileEntry): void {
     this.report.failed.push(error)
     this.options.general?.onFailure(error, entry)
@@ -302,7 +308,7 @@ class Sender {
       after = statAt(fd, '')
     } catch (error) {
       // What else has taken the name may not be readable so: a directory, a FIFO.
-      if (!isOfEntry(statAt(fd, ''), entry)) report.changed.push(entry.path)
+      if (!isOfEntry(statAt(fd, ''), entry)) this.#torn(entry)
       else this.#failed(new FileError(entry.path, (error as Error).message, false, { cause: error }), entry)
       this.#noSend(ndx)
       return undefined
@@ -311,7 +317,7 @@ class Sender {
     }
     const known = isOfEntry(after, entry)
     // A file that has the size and the time of its entry after it was read is the one that was listed.
-    if (!known || length !== entry.size || !sameContent(after, entry)) report.changed.push(entry.path)
+    if (!known || length !== entry.size || !sameContent(after, entry)) this.#torn(entry)
     if (!known) {
       this.#noSend(ndx)
       return undefined
@@ -347,7 +353,7 @@ class Sender {
     try {
       const before = statAt(fd, '')
       if (!isOfEntry(before, entry)) {
-        report.changed.push(entry.path)
+        this.#torn(entry)
         return this.#noSend(ndx)
       }
       this.#begin(ndx, entry, request)
@@ -358,7 +364,7 @@ class Sender {
         matched: report.matchedBytes - matchedBytes,
         sum,
       })
-      if (size !== entry.size || !sameContent(statAt(fd, ''), entry)) report.changed.push(entry.path)
+      if (size !== entry.size || !sameContent(statAt(fd, ''), entry)) this.#torn(entry)
       report.sent++
     } finally {
       close(fd)

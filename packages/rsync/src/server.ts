@@ -1,14 +1,17 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import type { Channel } from './channel.js'
 import { acquireSums, type Checksum, listSum } from './digest.js'
+import { Destination } from './disk/destination.js'
 import type { Root } from './disk/root.js'
 import { TransferError } from './errors.js'
 import { decodeRule, FilterList, FilterScopes, listTravels, type Reading, receiveRules } from './filter.js'
 import { agreeAsServer } from './handshake.js'
+import { SystemError } from './kernel.js'
 import { listLine } from './output/list.js'
 import { destinationExcluded } from './output/names.js'
 import { join, type RawPath, toBytes } from './raw-path.js'
 import { receive } from './receive/receive.js'
+import { answerRename, ROUND, receiveRound } from './rounds.js'
 import { argumentsOf, type Places } from './send/arguments.js'
 import { incompressible } from './send/incompressible.js'
 import { send } from './send/send.js'
@@ -31,6 +34,8 @@ export interface ServedModule {
   /** Without a chroot: what leads out of the module is made to lead below it. */
   sanitizes: boolean
   forbidden: (path: RawPath, directory: boolean) => boolean
+  /** Whether `forbidden` can be true at all. */
+  hidesNames: boolean
   /** `dont compress` */
   dontCompress: string
 }
@@ -51,6 +56,8 @@ export interface ServeOptions {
   openNames: (file: RawPath) => number
   /** Messages can be sent now. */
   onMultiplexed?: () => void
+  /** A session that lasts begins, or ends, to wait for what its client wants next. */
+  onIdle?: (idle: boolean) => void
 }
 
 /** main.c start_server(): from the compatibility flags to the goodbye. Returns rsync's exit code; throws what ends it. */
@@ -71,6 +78,7 @@ export async function serve(
       compressChoice: settings.compressChoice ?? undefined,
       checksumChoice: settings.checksumChoice?.[0],
       // With -R ours lists all at once.
+      lasting: !sender && protocol >= 31 && !settings.dryRun,
       namesFollow: sender && settings.filesFrom === '-',
       incRecurse: allowsIncRecurse(settings, !sender) && !(sender && settings.relative),
     },
@@ -96,10 +104,57 @@ export async function serve(
   if (module?.writeOnly && sender) throw new TransferError('ERROR: module is write only', RERR.SYNTAX)
   if (module?.readOnly && sender && settings.removeSourceFiles)
     throw new TransferError('ERROR: --remove-source-files cannot be used with a read-only module', RERR.SYNTAX)
-  hear(transfer)
   if (sender) await serveSending(transfer, invocation, options)
+  else if (transfer.lasts) await serveRounds(transfer, invocation, options)
   else await serveReceiving(transfer, invocation, options)
   return { transfer, code: transfer.exitCode() }
+}
+
+/** A session that lasts: list after list, and what else there is (rounds.ts). */
+async function serveRounds(session: Transfer, invocation: Invocation, options: ServeOptions): Promise<void> {
+  const { settings, agreement, channel, sums, log, here } = session
+  for (;;) {
+    options.onIdle?.(true)
+    const round = await receiveRound(channel)
+    options.onIdle?.(false)
+    if (round.kind === 'end') return
+    if (round.kind === 'rename') {
+      await answerRename(channel, rename(session, invocation, options, round))
+      continue
+    }
+    const transfer = new Transfer(settings, agreement, channel, sums, log, { ...here })
+    await serveReceiving(transfer, invocation, options)
+    channel.out.u8(ROUND.DONE)
+    await channel.flush()
+    session.failed ||= transfer.failed
+    session.ioError |= transfer.ioError
+    session.stats.totalSize += transfer.stats.totalSize
+  }
+}
+
+/** Renames for a client that has done so. Returns why not, or ''. */
+function rename(
+  { settings, log }: Transfer,
+  invocation: Invocation,
+  { root, base, module }: ServeOptions,
+  { from, to }: { from: RawPath; to: RawPath },
+): string {
+  // What it is called now is deleted, and what keeps an eye on names in a directory does not see the way there.
+  if (!settings.deleteMissingArgs || settings.backup || module?.hidesNames) return 'not here'
+  try {
+    const top = root.resolve(base, (invocation.operands[0] ?? '.') as RawPath)
+    const tree = new Destination(root.open(top))
+    try {
+      tree.renameToFree(from, to)
+    } finally {
+      tree.close()
+    }
+    log.local?.(`renamed ${join(top, from)} to ${join(top, to)}`)
+    return ''
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error
+    return error.message
+  }
 }
 
 /** What the client's messages mean here. */
@@ -127,6 +182,7 @@ async function receiveFilter(transfer: Transfer, reading: Reading, sender: boole
 }
 
 async function serveSending(transfer: Transfer, invocation: Invocation, options: ServeOptions): Promise<void> {
+  hear(transfer)
   const { module, reading, places } = options
   const filter = await receiveFilter(transfer, reading, true)
   const scopes = (base: RawPath, entersTop: boolean) => new FilterScopes(filter.at(base, reading), entersTop)
@@ -157,6 +213,7 @@ async function serveSending(transfer: Transfer, invocation: Invocation, options:
 const operandsOf = ({ operands }: Invocation): RawPath[] => (operands.length === 0 ? ['.' as RawPath] : operands)
 
 async function serveReceiving(transfer: Transfer, invocation: Invocation, options: ServeOptions): Promise<void> {
+  hear(transfer)
   const { module, reading, root } = options
   const { settings } = transfer
   const filter = await receiveFilter(transfer, reading, false)

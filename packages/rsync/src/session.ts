@@ -1,16 +1,18 @@
 import { connect as connectTcp, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Channel, type Said } from './channel.js'
+import { Channel } from './channel.js'
 import { acquireSums, CHECKSUM_SEED, type Checksum, releaseSums, type Sums } from './digest.js'
-import { ConnectError, TimeoutError } from './errors.js'
+import { ConnectError, ProtocolError, TimeoutError } from './errors.js'
 import { type FilterRule, ruleText } from './filter.js'
 import { encodeIdList, FlistEncoder, type FlistFormat } from './flist/codec.js'
-import type { FileEntry } from './flist/entry.js'
+import { type FileEntry, STATE } from './flist/entry.js'
 import type { SourceTree } from './flist/source.js'
 import { type Agreement, type Credentials, type Greeting, handshake, shellHandshake } from './handshake.js'
 import { groupName, userName } from './kernel.js'
 import type { Pace } from './pace.js'
+import type { RawPath } from './raw-path.js'
 import { openShell, sharingConnection } from './remote-shell.js'
+import { askForRename, LASTING, ROUND, receiveDone } from './rounds.js'
 import { type SenderReport, sendFiles } from './sender.js'
 import { explainLoss, secure, TLS_PORT, type TlsFiles } from './tls.js'
 import { CF, DEFAULT_PORT, MSG, PROTOCOL } from './wire/constants.js'
@@ -70,8 +72,12 @@ export interface SessionOptions {
   checksums?: readonly Checksum[]
 }
 
-/** What came of one list. A report with neither `errors` nor `failed`, `changed`, `deferred` means: all is there. */
+/**
+ * What came of one list. A report with neither `errors` nor `failed`, `changed`, `deferred`, `refused` means: all is there.
+ */
 export interface TransferReport extends Omit<SenderReport, 'search'> {
+  /** What the receiver could not do, by path, where it says so; `errors` has only the others then. */
+  refused: Map<RawPath, string>
   /** The receiver's complaints, quoted. It does not say reliably which files they are about. */
   errors: string[]
   notices: string[]
@@ -94,18 +100,22 @@ export interface TransferOptions {
    */
   ahead?: boolean
   onItem?: (entry: FileEntry, iflags: number) => void
+  /** Told of each regular file that is in its place as it was sent and still is, where the receiver says so. */
+  onArrived?: ((entry: FileEntry) => void) | undefined
   onDeleted?: (path: string, directory: boolean) => void
   signal?: AbortSignal
 }
 
 /**
- * One connection to a daemon, negotiated up to the file list: it takes one list, at once, and ends. Open it ahead of
- * need. Errors: RemoteError (the daemon refuses), ConnectError, TimeoutError, ProtocolError.
+ * One connection to a daemon, negotiated up to the file list: it takes one list, at once, and ends; or, where the daemon is
+ * ours too, one after the other (rounds.ts). Open it ahead of need. Errors: RemoteError (the daemon refuses),
+ * ConnectError, TimeoutError, ProtocolError.
  */
 export class Session {
   readonly openedMs = Date.now()
   /** Whether a pool follows its end. */
   counted = false
+  #ended = false
 
   private constructor(
     readonly options: SessionOptions,
@@ -200,6 +210,16 @@ export class Session {
     return new Session(options, channel, agreement, sums)
   }
 
+  /** Whether it takes more than one list, and can rename. */
+  get lasts(): boolean {
+    return (this.agreement.compatFlags & CF.LASTING) !== 0
+  }
+
+  /** Whether it takes another list now. */
+  get ready(): boolean {
+    return this.alive && !this.#ended
+  }
+
   get alive(): boolean {
     return this.channel.alive && this.channel.said.errors.length === 0
   }
@@ -244,14 +264,21 @@ export class Session {
     this.channel.sendEmptyFrame()
   }
 
-  /** Sends one list and the content that the receiver asks for. The session is over afterwards, whatever happens. */
+  /** Sends one list and the content that the receiver asks for. `ready` tells whether the session goes on. */
   async transfer(options: TransferOptions): Promise<TransferReport> {
     const { channel } = this
     const abort = () => channel.abort(new ConnectError('cancelled'))
     options.signal?.addEventListener('abort', abort)
     if (options.signal?.aborted) abort()
     channel.onDeleted = options.onDeleted
+    const told = new Told(channel, options)
+    const { bytesWritten, bytesRead } = channel
     try {
+      if (this.lasts) {
+        channel.forget()
+        channel.onMessage = (tag, payload) => told.hear(tag, payload)
+        channel.out.u8(ROUND.LIST)
+      } else this.#ended = true
       await this.#sendList(options)
       const { protocol, compress } = this.agreement
       const report = await sendFiles(channel, options.source, options.entries, {
@@ -264,26 +291,68 @@ export class Session {
         defer: options.defer,
         ahead: options.ahead === true,
       })
-      linger(channel.socket)
-      return { ...report, ...summary(channel.said), bytesWritten: channel.bytesWritten, bytesRead: channel.bytesRead }
+      if (this.lasts) await receiveDone(channel)
+      else this.#end()
+      const of = this.lasts ? { bytesWritten, bytesRead } : { bytesWritten: 0, bytesRead: 0 }
+      return {
+        ...report,
+        ...told.summary(),
+        bytesWritten: channel.bytesWritten - of.bytesWritten,
+        bytesRead: channel.bytesRead - of.bytesRead,
+      }
     } catch (error) {
-      channel.destroy()
+      this.destroy()
       throw error
     } finally {
       options.signal?.removeEventListener('abort', abort)
-      releaseSums(this.sums)
     }
   }
 
-  /** Gives an unused session back with an empty list, so that the daemon's log stays clean. */
+  /**
+   * Where the session lasts: gives what the receiver has at `from` the name `to`, where it has nothing. Returns why that
+   * was not done, or ''. The session is over when it throws.
+   */
+  async rename(from: RawPath, to: RawPath, signal?: AbortSignal): Promise<string> {
+    const abort = () => this.channel.abort(new ConnectError('cancelled'))
+    signal?.addEventListener('abort', abort)
+    try {
+      return await askForRename(this.channel, from, to)
+    } catch (error) {
+      this.destroy()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', abort)
+    }
+  }
+
+  /** Gives a session back, an unused one with an empty list, so that the daemon's log stays clean. */
   async close(source: SourceTree): Promise<void> {
     if (!this.channel.alive) return this.destroy()
-    await this.transfer({ source, entries: [], ioError: true }).catch(() => undefined)
+    if (!this.lasts) {
+      await this.transfer({ source, entries: [], ioError: true }).catch(() => undefined)
+      return
+    }
+    this.channel.out.u8(ROUND.END)
+    await Promise.resolve(this.channel.flush()).catch(() => undefined)
+    this.#end()
   }
 
   destroy(): void {
+    this.#release()
     this.channel.destroy()
   }
+
+  #end(): void {
+    this.#release()
+    linger(this.channel.socket)
+  }
+
+  #release(): void {
+    this.#ended = true
+    if (this.#holdsSums) releaseSums(this.sums)
+    this.#holdsSums = false
+  }
+  #holdsSums = true
 
   async #sendList({ entries, ioError }: TransferOptions): Promise<void> {
     const { channel, options, agreement } = this
@@ -315,9 +384,37 @@ export class Session {
 
 const paceOf = ({ pace }: SessionOptions) => (pace === undefined ? undefined : (bytes: number) => pace.spend(bytes))
 
-function summary(said: Said): Pick<TransferReport, 'errors' | 'notices' | 'deleted'> {
-  const errors = said.ioError && said.errors.length === 0 ? ['the receiver met an I/O error'] : said.errors
-  return { errors, notices: said.notices, deleted: said.deleted }
+/** What the receiver says in the course of one transfer. */
+class Told {
+  readonly #refused = new Map<RawPath, string>()
+  /** How many of the errors are known to be about one entry. */
+  #explained = 0
+
+  constructor(
+    readonly channel: Channel,
+    readonly options: TransferOptions,
+  ) {}
+
+  hear(tag: number, payload: Buffer): boolean {
+    if ((tag !== MSG.SUCCESS && tag !== MSG.FAILED) || payload.length !== 4) return false
+    const entry = this.options.entries[payload.readUInt32LE()]
+    if (entry === undefined) throw new ProtocolError('file index', 'of something that was not listed')
+    if (tag === MSG.SUCCESS) {
+      if (!(entry.state & STATE.TORN)) this.options.onArrived?.(entry)
+    } else {
+      const { errors } = this.channel.said
+      this.#refused.set(entry.path, errors.slice(this.#explained).join('; ') || 'the receiver could not take it')
+      this.#explained = errors.length
+    }
+    return true
+  }
+
+  summary(): Pick<TransferReport, 'errors' | 'notices' | 'deleted' | 'refused'> {
+    const { ioError, errors, notices, deleted } = this.channel.said
+    const others = errors.slice(this.#explained)
+    const none = ioError && others.length === 0 && this.#refused.size === 0
+    return { errors: none ? ['the receiver met an I/O error'] : others, notices, deleted, refused: this.#refused }
+  }
 }
 
 /** As rsync does, nothing is compressed on its way through memory. */
@@ -357,7 +454,7 @@ function serverArgs(options: SessionOptions, greeting: Greeting | null): string[
   // No `i`: without incremental recursion one list is one batch.
   const args = [
     '--server',
-    `-${letters}e.LsfxCIv`,
+    `-${letters}e.LsfxCIv${LASTING}`,
     '--force',
     `--timeout=${Math.ceil(options.timeoutMs / 1000)}`,
     `--checksum-seed=${CHECKSUM_SEED}`,

@@ -5,7 +5,7 @@ import type { Agreement } from './handshake.js'
 import { SystemError } from './kernel.js'
 import type { RawPath } from './raw-path.js'
 import type { Settings } from './settings.js'
-import { MSG, RERR } from './wire/constants.js'
+import { CF, MSG, RERR } from './wire/constants.js'
 
 /** rsync.h IOERR_*: why a list, or what came of it, is not complete. */
 export const IOERR = { GENERAL: 1, VANISHED: 2, DEL_LIMIT: 4 } as const
@@ -107,6 +107,8 @@ export class Transfer {
   ioError = 0
   /** Some file failed, here or at the other end. */
   failed = false
+  /** How often a file failed here. */
+  failures = 0
   /** The files of all lists so far, and whether more lists will come: for progress. */
   readonly count = { listed: 0, checked: 0, complete: false }
 
@@ -122,8 +124,14 @@ export class Transfer {
   /** `rsync: [sender] opendir "/a/b" failed: Permission denied (13)` */
   fileError(what: string, path: RawPath | string, error: unknown, role = this.here.role): void {
     this.failed = true
+    this.failures++
     const failed = /\bfailed\b/.test(what) ? '' : ' failed'
     this.log.fileError(`rsync: [${role}] ${what} ${this.fullName(path)}${failed}: ${reasonOf(error)}`)
+  }
+
+  /** Whether the session goes on after this transfer (rounds.ts). */
+  get lasts(): boolean {
+    return (this.agreement.compatFlags & CF.LASTING) !== 0
   }
 
   /** Tells the other end that something could not be listed or read: it must not delete for its absence. */

@@ -170,7 +170,8 @@ const HANDSHAKES: [what: string, text: string | Buffer, why: RegExp][] = [
   ],
   [
     'flags without negotiation after a digest list',
-    Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('00', 'hex')]),
+    // A daemon that refuses an option begins so, and then says why; data is what it must not send.
+    Buffer.concat([Buffer.from(`${GREETING}@RSYNCD: OK\n`), Buffer.from('00010000000100000700', 'hex')]),
     /without checksum negotiation/,
   ],
   [

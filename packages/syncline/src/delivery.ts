@@ -8,6 +8,7 @@ import {
   isDirectory,
   isRegular,
   Pace,
+  printable,
   type RawPath,
   Session,
   SessionPool,
@@ -146,7 +147,6 @@ export class Delivery {
       : await this.pool.acquire()
     this.#nanoseconds ||= session.canCompareNanoseconds
     onSession()
-    let used = false
     let keepAlive: NodeJS.Timeout | undefined
     try {
       guard.enter()
@@ -166,7 +166,6 @@ export class Delivery {
         onListed(batch)
         if (batch.large.length + batch.held.length === marks.length) return delivered
         clearInterval(keepAlive)
-        used = true
         delivered.report = await this.#transfer(session, batch, {
           deferLarge: !bulk || quick,
           ahead: alone && !replaced && this.#mayGoAhead(batch),
@@ -183,8 +182,8 @@ export class Delivery {
       }
     } finally {
       clearInterval(keepAlive)
-      if (!used && quick) await session.close(source)
-      else if (!used) this.pool.giveBack(session)
+      if (!quick) this.pool.giveBack(session)
+      else if (session.ready) await session.close(source)
     }
   }
 
@@ -205,6 +204,7 @@ export class Delivery {
     batch: Batch,
     { deferLarge, ahead }: { deferLarge: boolean; ahead: boolean },
   ): Promise<TransferReport> {
+    const arrived = new Set<RawPath>()
     try {
       const report = await transferSplit(session, {
         source: this.view.source,
@@ -213,31 +213,54 @@ export class Delivery {
         defer: (entry) => deferLarge && entry.size >= LARGE_BYTES,
         ahead,
         signal: this.#abort.signal,
+        onArrived: (entry) => arrived.add(entry.path),
         spare: () => this.pool.spare(session.openedMs),
+        giveBack: (spare) => this.pool.giveBack(spare),
       })
       if (batch.entries.length >= MUCH_WORK) releaseSoon()
       for (const line of report.notices) this.view.log.debug({ target: this.#destination.name }, line)
       return report
     } catch (error) {
-      throw new InTransferError(error, batch)
+      throw new InTransferError(error, batch, arrived)
     }
   }
 
   /**
-   * Gives a file, or all files of a directory, that the target has at `from` the name that they have at `to` as well,
-   * without sending anything: both are listed as names of one file. What the target lacks, or has otherwise, is left
-   * out. Throws as `send` does.
+   * Gives a file, or all files of a directory, that the target has at `from` the name that they have at `to`, without
+   * sending anything. What is at `from` then is still to be deleted. Throws as `send` does.
    */
-  async link(from: RawPath, to: RawPath): Promise<void> {
-    const { source, filter, guard } = this.view
+  async move(from: RawPath, to: RawPath): Promise<void> {
     await this.place?.check()
+    if (await this.#rename(from, to)) return
+    await this.#link(from, to)
+  }
+
+  /** In one operation, where the target's end is ours; not with a filter, for what it hides there stays where it is. */
+  async #rename(from: RawPath, to: RawPath): Promise<boolean> {
+    const { source, filter, guard } = this.view
+    const { delete: deletes, update } = this.options
+    if (!deletes || update || filter.rules.length > 0 || filter.expressions.length > 0) return false
+    const session = await this.pool.acquire()
+    try {
+      if (!session.lasts) return false
+      guard.enter()
+      source.leave()
+      const reason = await session.rename(from, to, this.#abort.signal)
+      if (reason === '') return true
+      this.view.log.debug({ target: this.#destination.name }, `${printable(from)} is not renamed there: ${reason}`)
+      return false
+    } finally {
+      this.pool.giveBack(session)
+    }
+  }
+
+  /** By a list in which both are names of one file: what the target lacks, or has otherwise, is left out. */
+  async #link(from: RawPath, to: RawPath): Promise<void> {
+    const { source, filter, guard } = this.view
     const session = await this.pool.acquireOther((signal) =>
       this.#open({ ignoreTimes: false, keepUnlisted: true }, signal),
     )
-    if (!session.deletesMissing) {
-      return session.close(source)
-    }
-    let used = false
+    if (!session.deletesMissing) return session.close(source)
     let keepAlive: NodeJS.Timeout | undefined
     try {
       guard.enter()
@@ -246,7 +269,6 @@ export class Delivery {
         const entries = await pairedEntries(source, filter, from, to)
         clearInterval(keepAlive)
         if (entries === null) return
-        used = true
         const { signal } = this.#abort
         await session.transfer({ source, entries, ioError: true, defer: () => true, signal })
         if (entries.length >= MUCH_WORK) releaseSoon()
@@ -255,7 +277,7 @@ export class Delivery {
       }
     } finally {
       clearInterval(keepAlive)
-      if (!used) await session.close(source)
+      if (session.ready) await session.close(source)
     }
   }
 
@@ -387,6 +409,8 @@ export class InTransferError extends Error {
   constructor(
     cause: unknown,
     readonly batch: Batch,
+    /** Files of which the receiver has said that they are in their place. */
+    readonly arrived: ReadonlySet<RawPath>,
   ) {
     super('in transfer', { cause })
   }

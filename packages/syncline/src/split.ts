@@ -16,6 +16,8 @@ const FILES_MIN = 500
 export interface SplitOptions extends Omit<TransferOptions, 'onItem'> {
   defer: (entry: FileEntry) => boolean
   spare: () => Session | undefined
+  /** Takes back such a session when it has done its part. */
+  giveBack: (session: Session) => void
 }
 
 /**
@@ -37,6 +39,7 @@ export async function transferSplit(session: Session, options: SplitOptions): Pr
     const entries = [...directoriesDownTo(dir, options.entries), ...files]
     const helper = spare.transfer({ ...options, entries, ioError: true }).finally(() => {
       busy = false
+      options.giveBack(spare)
     })
     helper.catch(() => undefined) // heard below, when the list itself is done
     helpers.push(helper)
@@ -89,6 +92,7 @@ function sum(a: TransferReport, b: TransferReport): TransferReport {
     changed: [...a.changed, ...b.changed],
     deferred: [...a.deferred, ...b.deferred],
     errors: [...a.errors, ...b.errors],
+    refused: new Map([...a.refused, ...b.refused]),
     notices: [...a.notices, ...b.notices],
     sent: a.sent + b.sent,
     deleted: a.deleted + b.deleted,

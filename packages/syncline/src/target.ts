@@ -461,7 +461,7 @@ export class Target {
   async #runMove(lane: Lane, move: Move): Promise<void> {
     const { from, to, directory } = move
     try {
-      await this.#delivery.link(from, to)
+      await this.#delivery.move(from, to)
     } catch (error) {
       // A list that a receiver cannot take is not worth a second try: what it was for is sent.
       if (isConnectionLoss(error) || error instanceof HaltError || !(error instanceof Error)) this.#trouble(error)
@@ -514,6 +514,9 @@ export class Target {
     } catch (error) {
       // Before the list is sent an error is about the target or the source, not about these paths.
       if (!(error instanceof InTransferError)) throw error
+      const rest = this.#acknowledgeArrived(marks, error, settle)
+      if (rest.length === 0 && !isConnectionLoss(error.cause)) return
+      marks = rest
       outcome = {
         errors: [this.#complaint(error.cause)],
         failed: new Map(),
@@ -546,6 +549,17 @@ export class Target {
     const half = marks.length >> 1
     await this.#send(lane, marks.slice(0, half), settle, isolation)
     await this.#send(lane, marks.slice(half), settle, isolation)
+  }
+
+  /** A transfer that ended early has delivered what the receiver has confirmed. Returns the other marks. */
+  #acknowledgeArrived(marks: Mark[], { arrived }: InTransferError, settle: (mark: Mark) => void): Mark[] {
+    const isDone = ({ scope, path }: Mark) => scope === 'entry' && arrived.has(path)
+    const outcome: Outcome = { errors: [], failed: new Map(), again: [], held: new Set(), died: true }
+    for (const mark of marks.filter(isDone)) {
+      this.#acknowledge(mark, settle, outcome)
+      this.mark({ path: parent(mark.path), content: false }) // its time is set in the end
+    }
+    return marks.filter((mark) => !isDone(mark))
   }
 
   /** The text of an error that may be about something in the list; rethrows what is not. */
@@ -590,7 +604,7 @@ export class Target {
     const { batch, report } = delivered
     for (const path of batch.large) this.mark({ path, large: true })
     if (report !== undefined) this.#noteProgress(delivered, report, marks)
-    return outcomeOf(batch, report)
+    return outcomeOf(batch, report, marks)
   }
 
   /** A receiver that dies leaves its temporary files behind: list the directories that it worked in. */
@@ -787,20 +801,29 @@ interface Outcome {
   died: boolean
 }
 
-function outcomeOf(batch: Batch, report: TransferReport | undefined): Outcome {
+function outcomeOf(batch: Batch, report: TransferReport | undefined, marks: readonly Mark[]): Outcome {
   const failed = new Map<RawPath, string>()
   const again: RawPath[] = []
   for (const error of batch.failed) failed.set(error.path as RawPath, error.message)
   for (const error of report?.failed ?? []) if (error.vanished) again.push(error.path as RawPath)
-  return { errors: report?.errors ?? [], failed, again, held: new Set(batch.held), died: false }
+  const errors = [...(report?.errors ?? [])]
+  for (const [path, reason] of report?.refused ?? []) {
+    // What is above the marks is listed with them: whoever is to blame for it must be found.
+    const known = marks.some((mark) => isAtOrBelow(mark, path))
+    if (known && !(marks.length === 1 && marks[0].plain)) failed.set(path, reason)
+    else errors.push(reason)
+  }
+  return { errors, failed, again, held: new Set(batch.held), died: false }
 }
 
 function failureBelow(mark: Mark, failed: ReadonlyMap<RawPath, string>): string | null {
   for (const [path, reason] of failed) {
-    if (path === mark.path || (mark.scope !== 'entry' && (mark.path === '' || path.startsWith(`${mark.path}/`))))
-      return reason
+    if (isAtOrBelow(mark, path)) return reason
   }
   return null
 }
+
+const isAtOrBelow = (mark: Mark, path: RawPath) =>
+  path === mark.path || (mark.scope !== 'entry' && (mark.path === '' || path.startsWith(`${mark.path}/`)))
 
 const changedSince = (entry: FileEntry, sinceMs: number) => entry.mode !== 0 && entry.mtime * 1000 >= sinceMs

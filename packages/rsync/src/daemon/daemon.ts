@@ -32,6 +32,8 @@ const DEFAULT_TLS_PORT = 874
 /** How many connections the kernel keeps for us while we are busy; rsync's own 5 make a burst wait for seconds. */
 const BACKLOG = 511
 const RESTART_MS = 1000
+/** How often it is looked whether the workers' directories are still those at the modules' paths. */
+const LOOK_MS = 1000
 const SD_LISTEN_FDS_START = 3
 /** Where descriptors begin that a child gets beside standard input, output, errors and the channel to us. */
 const FIRST_STDIO = 4
@@ -110,6 +112,7 @@ interface Worker {
   key: string
   /** The directory that it has open: at the module's path there may be another one by now. */
   place: string
+  path: string
   process: ChildProcess
   jobs: Set<number>
   ready: Promise<{ reply: string; log: string } | null>
@@ -158,7 +161,9 @@ class Monitor {
       return RERR.SOCKETIO
     }
     process.send?.('listening')
+    const looking = setInterval(() => this.#retireReplaced(), LOOK_MS)
     const code = await ended
+    clearInterval(looking)
     this.#removePidFile()
     return code
   }
@@ -368,6 +373,12 @@ class Monitor {
     return this.#startWorker(key, place, config)
   }
 
+  /** Sessions that last, and wait for what their clients want next, would wait in a directory that has been replaced. */
+  #retireReplaced(): void {
+    for (const worker of this.#workers)
+      if (!worker.retired && worker.place !== placeOf(worker.path)) this.#retire(worker)
+  }
+
   #startWorker(key: string, place: string, config: WorkerConfig): Worker {
     const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -376,7 +387,8 @@ class Monitor {
     const ready = new Promise<{ reply: string; log: string } | null>((resolve) => {
       settle = resolve
     })
-    const worker: Worker = { key, place, process: child, jobs: new Set(), ready, retired: false }
+    const { path } = config.module
+    const worker: Worker = { key, place, path, process: child, jobs: new Set(), ready, retired: false }
     this.#workers.add(worker)
     child.on('message', (message: FromWorker) => {
       if (message.kind === 'started') settle(null)
@@ -495,8 +507,12 @@ function frontIdentity(name: string): { uid: number; gid: number } {
 
 /** What stands at a path: it may have been replaced, or something been mounted there. */
 function placeOf(path: string): string {
-  const stat = statSync(Buffer.from(path, 'latin1'), { bigint: true, throwIfNoEntry: false })
-  return stat === undefined ? '' : `${stat.dev}:${stat.ino}`
+  try {
+    const { dev, ino } = statSync(Buffer.from(path, 'latin1'), { bigint: true })
+    return `${dev}:${ino}`
+  } catch {
+    return '' // the worker that is started for it finds out why
+  }
 }
 
 const MOTD_MAX = 1 << 16

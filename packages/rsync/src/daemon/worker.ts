@@ -6,7 +6,7 @@ import { Channel } from '../channel.js'
 import { parseChmod } from '../chmod.js'
 import { loadSearch } from '../delta/search.js'
 import { ModuleRoot } from '../disk/root.js'
-import { ProtocolError, RemoteError, TimeoutError, TransferError } from '../errors.js'
+import { ConnectError, ProtocolError, RemoteError, TimeoutError, TransferError } from '../errors.js'
 import { type DaemonFilter, daemonFilter, type Reading, readRuleFile } from '../filter.js'
 import { isRegular } from '../flist/entry.js'
 import { SourceTree } from '../flist/source.js'
@@ -40,6 +40,8 @@ let root: ModuleRoot
 let filter: DaemonFilter
 let stopping = false
 let jobs = 0
+/** Those whose client has nothing for them at the moment. */
+const idle = new Set<Channel>()
 
 const tell = (message: FromWorker) => process.send?.(message)
 
@@ -47,6 +49,7 @@ process.on('message', (message: ToWorker, handle: unknown) => {
   if (message.kind === 'start') return start(message.config)
   if (message.kind === 'job') return void work(message.job, handle)
   stopping = true
+  for (const channel of idle) channel.abort(new ConnectError('the daemon ends'))
   if (jobs === 0) process.exit(0)
 })
 process.on('disconnect', () => process.exit(0))
@@ -94,6 +97,9 @@ function becomeUser(): void {
   }
   if (uid !== null) process.setuid?.(uid)
 }
+
+/** Whether the module's directory is not removed; that it is replaced the monitor finds out. */
+const isStillThere = () => statAt(root.fd, '').nlink > 0
 
 function refuse(reply: string, log: string): void {
   tell({ kind: 'refused', reply, log })
@@ -149,6 +155,7 @@ async function work(job: Job, handle: unknown): Promise<void> {
     if (error instanceof RemoteError) log.ended(error.exitCode)
     await log.explain(error, log.sender ? 'sender' : 'Receiver').catch(() => undefined)
   } finally {
+    idle.delete(channel)
     channel.destroy()
     tell({ kind: 'ended', id: job.id })
     if (--jobs === 0 && stopping) process.exit(0)
@@ -185,6 +192,7 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     sanitizes: !config.chroot,
     numericIds: config.numericIds,
     forbidden: hides,
+    hidesNames: !filter.isEmpty,
     dontCompress: module.dontCompress,
   }
   const { transfer, code } = await serve(channel, invocation, job.protocol, {
@@ -197,6 +205,11 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     umask: process.umask(),
     reading: reading(readInside),
     openNames,
+    onIdle: (isIdle) => {
+      if (!isIdle) idle.delete(channel)
+      else if (stopping || !isStillThere()) channel.abort(new ConnectError('the daemon ends'))
+      else idle.add(channel)
+    },
     onMultiplexed: () => {
       if (settings.timeoutMs === 0 || job.protocol < 31) return
       const payload = Buffer.alloc(4)

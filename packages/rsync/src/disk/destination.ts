@@ -17,6 +17,7 @@ import {
   readLink,
   removeDirectory,
   rename,
+  renameToFree,
   type Stat,
   SystemError,
   statAt,
@@ -167,6 +168,17 @@ export class Destination {
     try {
       const target = tree.place(to)
       rename(source.dir, source.name, target.dir, target.name)
+    } finally {
+      source.release()
+    }
+  }
+
+  /** As `rename`, where there is nothing at `to`. */
+  renameToFree(from: RawPath, to: RawPath): void {
+    const source = this.#held(from)
+    try {
+      const target = this.place(to)
+      renameToFree(source.dir, source.name, target.dir, target.name)
     } finally {
       source.release()
     }

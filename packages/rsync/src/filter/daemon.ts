@@ -38,6 +38,7 @@ export class DaemonFilter {
 
   constructor(rules: readonly Rule[], inside: Reading) {
     // A side that is named here has no meaning: rsync asks this list in either role.
+    this.isEmpty = rules.length === 0
     const both = rules.map((rule) => ({ ...rule, sender: false, receiver: false }))
     this.#scope = FilterScope.begin(both, '' as RawPath, inside)
   }
@@ -53,6 +54,9 @@ export class DaemonFilter {
     }
     return excludes(scope, names, directory)
   }
+
+  /** Nothing is hidden, whatever it is called. */
+  readonly isEmpty: boolean
 
   hidesXattr(name: string): boolean {
     return this.#scope.hidesXattr(name)

@@ -52,6 +52,8 @@ export const STATE = {
   TIME_FAILED: 32,
   /** The sender has been told of it, and so may tell of it. */
   TOLD: 64,
+  /** The sender has seen it change while it was read. */
+  TORN: 128,
 } as const
 
 /** A group that the receiver must leave as it is: it is not among ours. */

@@ -131,7 +131,9 @@ export class Generator {
     for (let i = 0; i < list.entries.length; i++) {
       const entry = list.entries[i]
       if (entry === null) continue
+      const { failures } = r.transfer
       const wait = this.#entry(list, entry, list.start + i)
+      if (r.transfer.failures > failures) r.refuse(list.start + i)
       if (wait !== undefined) await wait
       if (r.finished.length > 0 || this.#revived.length > 0 || this.#open.length > 1) await this.#finished(list, false)
       const relief = channel.relieve()

@@ -111,12 +111,14 @@ async function both(receiving: Receiving, incoming: IncomingLists, options: Rece
   received.catch(() => undefined) // it is waited for below, whatever the generator does
   try {
     await new Generator(receiving).run()
+    await received
   } catch (error) {
     transfer.channel.abort(error as Error)
     await received.catch(() => undefined)
     throw error
+  } finally {
+    channel.onMessage = before
   }
-  await received
 }
 
 /** Without a destination the lists are only shown; the sender is told that nothing is wanted. */

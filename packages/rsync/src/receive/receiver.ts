@@ -125,7 +125,8 @@ export class Receiver {
     const outcome = await this.#receive(entry, item, again)
     if (outcome === 'kept') return // --delay-updates: told when it is in its place
     r.report(ndx, outcome === 'damaged' ? (again ? 'failed' : 'redo') : outcome)
-    if (outcome === 'arrived' && transfer.settings.removeSourceFiles) r.confirm(ndx)
+    if (outcome === 'arrived' && (transfer.settings.removeSourceFiles || transfer.lasts)) r.confirm(ndx)
+    if (outcome === 'failed') r.refuse(ndx)
   }
 
   /**

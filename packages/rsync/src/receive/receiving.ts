@@ -100,11 +100,18 @@ export class Receiving {
 
   /** MSG_SUCCESS: the sender may delete its own (--remove-source-files). */
   confirm(ndx: number): void {
-    const { settings, channel } = this.transfer
-    if (settings.dryRun) return
+    if (!this.transfer.settings.dryRun) this.#say(MSG.SUCCESS, ndx)
+  }
+
+  /** In a session that lasts: the errors that were told since the last one are about this entry. */
+  refuse(ndx: number): void {
+    if (this.transfer.lasts) this.#say(MSG.FAILED, ndx)
+  }
+
+  #say(tag: number, ndx: number): void {
     const payload = Buffer.alloc(4)
     payload.writeInt32LE(ndx)
-    channel.sendMessage(MSG.SUCCESS, payload)
+    this.transfer.channel.sendMessage(tag, payload)
   }
 
   /** Copies a file with what it has of attributes; `to` must not exist. */

@@ -23,6 +23,8 @@ export const MSG = {
   SUCCESS: 100,
   DELETED: 101,
   NO_SEND: 102,
+  /** Ours alone: see rounds.ts. */
+  FAILED: 110,
 } as const
 export const MPLEX_BASE = 7
 export const FRAME_MAX = 0xffffff
@@ -38,6 +40,8 @@ export const CF = {
   INPLACE_PARTIAL_DIR: 1 << 6,
   VARINT_FLIST_FLAGS: 1 << 7,
   ID0_NAMES: 1 << 8,
+  /** Ours alone: see rounds.ts. */
+  LASTING: 1 << 20,
 } as const
 
 /** rsync.h: the flags in front of a file list entry. */
