@@ -4,8 +4,10 @@ import { ProtocolError } from './errors.js'
 import { createMD4, createXXHash3, createXXHash64, createXXHash128 } from './hash-wasm.js'
 
 /** checksum.c valid_checksums_items: what we can compute, best first. */
-export const CHECKSUMS = ['xxh128', 'xxh3', 'xxh64', 'md5', 'md4', 'sha1', 'none'] as const
-export type Checksum = (typeof CHECKSUMS)[number]
+export const CHECKSUMS = ['xxh128', 'xxh3', 'xxh64', 'md5', 'md4', 'sha1'] as const
+/** What rsync offers; without a checksum nobody notices what is damaged on its way, so a mirror never does. */
+export const OFFERED = [...CHECKSUMS, 'none'] as const
+export type Checksum = (typeof OFFERED)[number]
 
 /** One hash over bytes that arrive in pieces. */
 export interface Digest {
@@ -114,7 +116,7 @@ export async function listSum(
 }
 
 export function checksumNamed(name: string): Checksum {
-  const known = CHECKSUMS.find((checksum) => checksum === name)
+  const known = OFFERED.find((checksum) => checksum === name)
   if (known === undefined) throw new ProtocolError('checksum negotiation', `the peer chose "${name.slice(0, 32)}"`)
   return known
 }

@@ -1,6 +1,6 @@
 import { createHash, randomInt } from 'node:crypto'
 import type { Channel } from './channel.js'
-import { CHECKSUMS, type Checksum, checksumNamed } from './digest.js'
+import { type Checksum, checksumNamed, OFFERED } from './digest.js'
 import { ConnectError, ProtocolError, RemoteError, TransferError } from './errors.js'
 import { createMD4 } from './hash-wasm.js'
 import { printable } from './raw-path.js'
@@ -131,7 +131,7 @@ async function agree(
   greeting: Greeting,
   protocol: number,
 ): Promise<Agreement> {
-  const checksums = (options.checksums ?? CHECKSUMS).join(' ')
+  const checksums = (options.checksums ?? OFFERED).join(' ')
   const chooses = choicesOf(options)
   const sendChoices = () => {
     if (chooses.checksum) channel.out.vstring(checksums)
@@ -225,7 +225,7 @@ export async function agreeAsServer(
   if (negotiates) out.varint(flags)
   else out.u8(flags & 0xff)
   const chooses = choicesOf(options)
-  const ours = (options.checksums ?? CHECKSUMS).join(' ')
+  const ours = (options.checksums ?? OFFERED).join(' ')
   if (negotiates && chooses.checksum) out.vstring(ours)
   if (negotiates && chooses.compress) out.vstring(COMPRESSIONS)
   await channel.flush()

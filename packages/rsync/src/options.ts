@@ -1,4 +1,4 @@
-import { CHECKSUMS } from './digest.js'
+import { OFFERED } from './digest.js'
 import { INFO_OF_VERBOSITY, type InfoLevels, setInfo } from './info-flags.js'
 import { type Operand, parseOperand } from './operand.js'
 import { DAEMON_LINE, DAEMON_OPTIONS, type Draft, OPTIONS, type Option, UsageError } from './option-table.js'
@@ -240,7 +240,7 @@ function decideChecksum(settings: Draft['settings']): void {
 
 function checksumName(given: string, shown = given): string {
   const name = given.toLowerCase().replace(/^xxhash$/, 'xxh64')
-  if ([...CHECKSUMS, 'none', 'auto'].includes(name)) return name
+  if (([...OFFERED, 'auto'] as string[]).includes(name)) return name
   throw new UsageError(`unknown checksum name: ${shown}`, RERR.UNSUPPORTED)
 }
 

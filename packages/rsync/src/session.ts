@@ -1,7 +1,7 @@
 import { connect as connectTcp, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Channel } from './channel.js'
-import { acquireSums, CHECKSUM_SEED, type Checksum, releaseSums, type Sums } from './digest.js'
+import { acquireSums, CHECKSUM_SEED, CHECKSUMS, type Checksum, releaseSums, type Sums } from './digest.js'
 import { ConnectError, ProtocolError, TimeoutError } from './errors.js'
 import { type FilterRule, ruleText } from './filter.js'
 import { encodeIdList, FlistEncoder, type FlistFormat } from './flist/codec.js'
@@ -142,7 +142,7 @@ export class Session {
         args: (greeting) => serverArgs(options, greeting),
         compress: options.compress,
         ...(options.protocol === undefined ? {} : { protocol: options.protocol }),
-        ...(options.checksums === undefined ? {} : { checksums: options.checksums }),
+        checksums: options.checksums ?? CHECKSUMS,
         ...(options.motd === undefined ? {} : { motd: options.motd }),
       })
       return await Session.#agreed(options, channel, agreement)
@@ -195,11 +195,11 @@ export class Session {
 
   /** With a server that was given its arguments when it was started. */
   static async #agreeWithServer(options: SessionOptions, channel: Channel): Promise<Session> {
-    const { protocol, checksums } = options
+    const { protocol, checksums = CHECKSUMS } = options
     const agreement = await shellHandshake(channel, {
       compress: compresses(options),
       ...(protocol === undefined ? {} : { protocol }),
-      ...(checksums === undefined ? {} : { checksums }),
+      checksums,
     })
     return Session.#agreed(options, channel, agreement)
   }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { CHECKSUMS } from '../src/digest.js'
 import { Session, type SessionOptions } from '../src/index.js'
 import { temporaryDirectory } from './stage.js'
 
@@ -15,6 +16,9 @@ const CACHE = fileURLToPath(new URL('../../../../.cache/old-rsync', import.meta.
 export const RSYNCS = { stock: 'rsync', '3.2.7': join(CACHE, '3.2.7/rsync'), '3.2.3': join(CACHE, '3.2.3/rsync') }
 export type Version = keyof typeof RSYNCS
 export const VERSIONS = Object.keys(RSYNCS) as Version[]
+
+/** What a version can sum up; SHA-1 came with 3.3. */
+export const checksumsOf = (version: Version) => CHECKSUMS.filter((name) => version === 'stock' || name !== 'sha1')
 
 type Parameters = Record<string, string | number>
 
