@@ -11,7 +11,7 @@ import { ConnectError, FileError, ProtocolError, RemoteError, TimeoutError, Tran
 import { encodeRules, FilterError, FilterList, FilterScopes, type Reading, readRuleFile } from './filter.js'
 import { SourceTree } from './flist/source.js'
 import { type Agreement, type Credentials, handshake, shellHandshake } from './handshake.js'
-import { close as closeFd, socketPair } from './kernel.js'
+import { close as closeFd, openDirectory, socketPair } from './kernel.js'
 import { memoryPair } from './memory-socket.js'
 import { type Operand, parseOperand } from './operand.js'
 import { parseInvocation, UsageError } from './options.js'
@@ -643,8 +643,10 @@ function hiddenAnywhere(scopes: FilterScopes, path: RawPath, directory: boolean)
 
 export const machinePlaces: Places = {
   enter: (base, path) => machine.resolve(base, path),
-  tree: (directory, follows) =>
-    new SourceTree(directory === '' ? ('.' as RawPath) : directory, follows ? 'anywhere' : 'never'),
+  tree(directory, follows, named) {
+    const path = directory === '' ? ('.' as RawPath) : directory
+    return new SourceTree(path, follows ? 'anywhere' : 'never', () => openDirectory(path), null, named)
+  },
   absolute: (directory) =>
     (directory.startsWith('/') ? directory : `${fromBytes(Buffer.from(process.cwd()))}/${directory}`) as RawPath,
 }

@@ -104,6 +104,7 @@ export async function serve(
   if (module?.writeOnly && sender) throw new TransferError('ERROR: module is write only', RERR.SYNTAX)
   if (module?.readOnly && sender && settings.removeSourceFiles)
     throw new TransferError('ERROR: --remove-source-files cannot be used with a read-only module', RERR.SYNTAX)
+  if (!sender) log.local?.('receiving file list')
   if (sender) await serveSending(transfer, invocation, options)
   else if (transfer.lasts) await serveRounds(transfer, invocation, options)
   else await serveReceiving(transfer, invocation, options)
@@ -220,7 +221,6 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
   if (settings.filesFrom !== null && settings.filesFrom !== '-')
     await forwardNames(transfer, settings.filesFrom as RawPath, options.openNames)
   const destination = (invocation.operands[0] ?? '.') as RawPath
-  options.log.local?.('receiving file list')
   const top = root.resolve(options.base, destination)
   if (module !== null) refuseHidden(module, root, top, destination, settings)
   // A single file may be given another name, which is the destination's own.

@@ -41,7 +41,8 @@ export async function run(
   return { out, err, code, lines: out.split('\n').slice(0, -1) }
 }
 
-export const shell = (script: string, cwd: string) => execFileSync('bash', ['-euc', script], { cwd, stdio: 'pipe' })
+export const shell = (script: string, cwd: string) =>
+  execFileSync('bash', ['--norc', '-euc', script], { cwd, stdio: 'pipe' })
 
 /** An empty directory with `s` and `d` in it, and whatever `script` puts there. */
 export function stage(t: TestContext, script = ''): string {

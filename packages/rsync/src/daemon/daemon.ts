@@ -1,7 +1,7 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { existsSync, fstatSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { Output } from '../client-log.js'
 import { close, duplicate, userIds } from '../kernel.js'
@@ -32,6 +32,8 @@ const DEFAULT_TLS_PORT = 874
 /** How many connections the kernel keeps for us while we are busy; rsync's own 5 make a burst wait for seconds. */
 const BACKLOG = 511
 const RESTART_MS = 1000
+/** What a worker may take for its lists and all else: Node's own limit is too low for trees of many million files. */
+const WORKER_MIB = Math.max(4096, Math.floor(totalmem() / 2 ** 21))
 /** How often it is looked whether the workers' directories are still those at the modules' paths. */
 const LOOK_MS = 1000
 const SD_LISTEN_FDS_START = 3
@@ -382,6 +384,7 @@ class Monitor {
   #startWorker(key: string, place: string, config: WorkerConfig): Worker {
     const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      execArgv: [...process.execArgv, `--max-old-space-size=${WORKER_MIB}`],
     })
     let settle: (refused: { reply: string; log: string } | null) => void = () => undefined
     const ready = new Promise<{ reply: string; log: string } | null>((resolve) => {

@@ -129,12 +129,13 @@ function readInside(file: RawPath): Buffer | null {
 
 const places: Places = {
   enter: (base, path) => root.resolve(base, path),
-  tree: (directory, follows) =>
+  tree: (directory, follows, named) =>
     new SourceTree(
       directory,
       follows ? (config.chroot ? 'anywhere' : 'beneath') : 'never',
       () => root.open(directory),
       { root: root.fd, path: directory },
+      named,
     ),
   absolute: (directory) => `/${directory}` as RawPath,
 }

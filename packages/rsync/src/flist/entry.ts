@@ -54,6 +54,8 @@ export const STATE = {
   TOLD: 64,
   /** The sender has seen it change while it was read. */
   TORN: 128,
+  /** Its content has been asked for, and has not come yet. */
+  ASKED: 256,
 } as const
 
 /** A group that the receiver must leave as it is: it is not among ours. */

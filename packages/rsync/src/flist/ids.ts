@@ -21,7 +21,6 @@ export class Ids implements IdNames {
     readonly root: boolean,
     /** A module's `numeric ids`: names travel, for the client does not know of it, but mean nothing. */
     readonly numeric = false,
-    readonly ours: readonly number[] = process.getgroups?.() ?? [],
   ) {}
 
   userName(uid: number): string {
@@ -56,8 +55,10 @@ export class Ids implements IdNames {
     const known = this.#groups.get(gid)
     if (known !== undefined && name === '') return known
     const found = (name === '' || this.numeric ? null : groupId(name)) ?? gid
-    const ours = this.root || this.ours.includes(found) || process.getegid?.() === found ? found : GID_NONE
+    const ours = this.root || isOurs(found) ? found : GID_NONE
     if (this.#groups.size < IDS_MAX) this.#groups.set(gid, ours)
     return ours
   }
 }
+
+const isOurs = (gid: number) => process.getegid?.() === gid || (process.getgroups?.() ?? []).includes(gid)

@@ -1,9 +1,22 @@
-import { ProtocolError } from '../errors.js'
+import { getHeapStatistics } from 'node:v8'
+import { ProtocolError, TransferError } from '../errors.js'
+import { RERR } from '../wire/constants.js'
 import { type FileEntry, isDirectory } from './entry.js'
 import { compareEntries } from './order.js'
 
-/** What all lists of a transfer may hold at once; a peer pays a few bytes for each entry, we some hundred. */
-const ENTRIES_MAX = 1 << 26
+/**
+ * What the lists that peers have sent may take in this process, all of them together: a peer pays a few bytes for each
+ * entry, we some hundred. RSYNC_MAX_ALLOC, as rsync has it, or half of what the process can have at all.
+ */
+const HELD_MAX = sizeOf(process.env.RSYNC_MAX_ALLOC ?? '') ?? getHeapStatistics().heap_size_limit / 2
+const ENTRY_COST = 450
+let heldByAll = 0
+
+/** `512M`, `2G`, `1000000`; null for anything else. */
+function sizeOf(text: string): number | null {
+  const found = /^(\d{1,15})([kmgt]?)b?$/i.exec(text)
+  return found === null ? null : Number(found[1]) * 1024 ** ' kmgt'.indexOf(found[2].toLowerCase() || ' ')
+}
 
 /** The entries of one list in the order in which both ends number them; null where a duplicate was dropped. */
 export class FileList {
@@ -50,6 +63,9 @@ export class FileLists {
   complete = false
   #next: number
   #entries = 0
+  /** What is being read, and what each of the active lists takes. */
+  #reading = 0
+  readonly #costs = new Map<FileList, number>()
   #listed = 0
 
   constructor(readonly incRecurse: boolean) {
@@ -78,15 +94,38 @@ export class FileLists {
     this.#next = list.end + 1
     this.#entries += entries.length
     this.#listed += entries.length
-    if (this.#entries > ENTRIES_MAX) throw new ProtocolError('file list', `more than ${ENTRIES_MAX} entries`)
     this.active.push(list)
+    this.#costs.set(list, this.#reading)
+    this.#reading = 0
     return list
+  }
+
+  /** Counts an entry that a peer has sent, before it is added with its list. Throws TransferError when it is too much. */
+  hold({ path }: FileEntry): void {
+    const cost = ENTRY_COST + path.length
+    if (heldByAll + cost > HELD_MAX)
+      throw new TransferError(
+        `file lists take more than ${HELD_MAX >> 20} MiB here (RSYNC_MAX_ALLOC sets how much they may); exiting`,
+        RERR.MALLOC,
+      )
+    heldByAll += cost
+    this.#reading += cost
+  }
+
+  /** Nothing is needed any more. */
+  release(): void {
+    for (const cost of [this.#reading, ...this.#costs.values()]) heldByAll -= cost
+    this.#reading = 0
+    this.#costs.clear()
   }
 
   /** The oldest list is done with. */
   shift(): FileList | undefined {
     const done = this.active.shift()
-    this.#entries -= done?.entries.length ?? 0
+    if (done === undefined) return undefined
+    this.#entries -= done.entries.length
+    heldByAll -= this.#costs.get(done) ?? 0
+    this.#costs.delete(done)
     return done
   }
 
@@ -118,7 +157,8 @@ function dropDuplicates(entries: (FileEntry | null)[]): void {
   let files: Map<string, number> | undefined
   let last = -1
   for (let i = 0; i < entries.length; i++) {
-    const entry = entries[i] as FileEntry
+    const entry = entries[i]
+    if (entry === null) continue
     const before = last < 0 ? null : entries[last]
     if (before !== null && before.path === entry.path && isDirectory(before.mode) === isDirectory(entry.mode)) {
       if (isDirectory(entry.mode)) {

@@ -51,7 +51,23 @@ export class SourceTree {
     readonly openRoot: () => number = () => openDirectory(path),
     /** What symlinks may lead to beyond this tree: where it is, below a descriptor. */
     readonly within: { root: number; path: RawPath } | null = null,
+    /** A directory that the operator named, and so says where it leads: symlinks are followed on the way there. */
+    readonly named = '' as RawPath,
   ) {}
+
+  /** Whether no symlink is on the way to a directory. */
+  leadsTo(path: RawPath): boolean {
+    this.enter()
+    try {
+      close(openBeneath(this.#root, path, O_PATH | constants.O_DIRECTORY, false))
+      return true
+    } catch (error) {
+      if (error instanceof SystemError) return false
+      throw error
+    } finally {
+      this.leave()
+    }
+  }
 
   /** Opens the root, or shares the open one. Throws SystemError when it is not a directory that can be opened. */
   enter(): void {
@@ -146,7 +162,8 @@ export class SourceTree {
   }
 
   #openFollowing(path: RawPath, flags: number): number {
-    if (this.follow === 'anywhere') return openFollowing(this.#root, path, flags)
+    if (this.follow === 'anywhere' || (this.named !== '' && this.within === null))
+      return openFollowing(this.#root, path, flags)
     if (this.within === null) return openBeneath(this.#root, path, flags, true)
     return openBeneath(this.within.root, join(this.within.path, path), flags, true)
   }
@@ -194,7 +211,20 @@ export class SourceTree {
 
   #open(path: RawPath, flags: number): number {
     if (this.follow === 'anywhere') return openFollowing(this.#root, path, flags)
-    return openBeneath(this.#root, path, flags, this.follow === 'beneath')
+    const { named } = this
+    if (named === '') return openBeneath(this.#root, path, flags, this.follow === 'beneath')
+    if (path === named || named.startsWith(`${path}/`)) return this.#openNamed(path, flags)
+    const base = this.#openNamed(named, O_PATH | constants.O_DIRECTORY)
+    try {
+      return openBeneath(base, path.slice(named.length + 1), flags, this.follow === 'beneath')
+    } finally {
+      close(base)
+    }
+  }
+
+  #openNamed(path: RawPath, flags: number): number {
+    if (this.within === null) return openFollowing(this.#root, path, flags & ~constants.O_NOFOLLOW)
+    return openBeneath(this.within.root, join(this.within.path, path), flags & ~constants.O_NOFOLLOW, true)
   }
 
   /** What lstat tells of every name in the directory `dir`, by path. Null when it is not there (any more). */

@@ -167,6 +167,8 @@ export class Generator {
     const { r } = this
     const changed = r.changed()
     changed.catch(() => undefined) // if sending fails first, that is what is thrown
+    // What has come of content is put in its place before we speak, which wakes the other end up.
+    await new Promise<void>((resolve) => process.nextTick(resolve))
     const wait = r.transfer.channel.flush()
     if (wait !== undefined) await wait
     await changed
@@ -657,7 +659,7 @@ export class Generator {
     if (settings.checksum && !again) iflags |= ITEM.REPORT_CHANGE
     if (type !== FNAMECMP.FNAME) iflags |= ITEM.BASIS_TYPE_FOLLOWS
     iflags = r.attributes.differences(basis?.tree ?? r.tree, basis?.path ?? path, entry, itemStat, iflags, null)
-    entry.state |= STATE.TOLD
+    entry.state |= STATE.TOLD | STATE.ASKED
     this.#write(ndx)
     out.u16(iflags)
     if (type !== FNAMECMP.FNAME) out.u8(type)

@@ -2,7 +2,7 @@ import { AclCodec } from '../attributes/acl.js'
 import { XattrCodec } from '../attributes/xattr.js'
 import { changeMode } from '../chmod.js'
 import { Destination } from '../disk/destination.js'
-import { baseOf, parentOf, type Root } from '../disk/root.js'
+import { baseOf, ModuleRoot, parentOf, type Root } from '../disk/root.js'
 import { sanitizePath } from '../disk/sanitize.js'
 import { ProtocolError, TransferError } from '../errors.js'
 import { type Annex, FlistDecoder, type FlistFormat, receiveIds } from '../flist/codec.js'
@@ -66,6 +66,14 @@ export async function receive(transfer: Transfer, options: ReceiveOptions): Prom
     !allowsIncRecurse({ ...transfer.settings, recursive: true, incRecursive: true }, true)
   )
     throw new ProtocolError('compatibility flags', 'incremental recursion with an option that needs the whole list')
+  try {
+    await received(transfer, incoming, options)
+  } finally {
+    incoming.lists.release()
+  }
+}
+
+async function received(transfer: Transfer, incoming: IncomingLists, options: ReceiveOptions): Promise<void> {
   await incoming.first()
   options.onFirstList?.()
   if (incoming.isEmpty) return // a sender with nothing to send has gone already
@@ -201,10 +209,7 @@ class IncomingLists {
         break
       }
       this.#check(entry, parent)
-      this.#count += 1
-      this.#pathBytes += entry.path.length
-      if (this.#count > ENTRIES_MAX || this.#pathBytes > PATHS_MAX)
-        throw new ProtocolError('file list', `more than ${ENTRIES_MAX} entries, or ${PATHS_MAX} bytes of names`)
+      lists.hold(entry)
       if (settings.chmod.length > 0 && !isSymlink(entry.mode))
         entry.mode = changeMode(settings.chmod, entry.mode, transfer.here.umask)
       if (options.sanitizes && !options.mungeSymlinks && isSymlink(entry.mode))
@@ -223,9 +228,6 @@ class IncomingLists {
     transfer.count.listed += added.entries.length
     transfer.count.complete = lists.complete
   }
-
-  #count = 0
-  #pathBytes = 0
 
   /** A name that nobody asked for, or that is not in the directory that it is said to be in, ends the session. */
   #check(entry: FileEntry, parent: FileEntry | null): void {
@@ -282,10 +284,6 @@ export function flistFormat(transfer: Transfer, annexes: readonly Annex[], ids: 
   }
   return ids === undefined ? format : { ...format, ids }
 }
-
-/** What one session may list, all lists together: some 1.5 GB where it is all held at once. */
-const ENTRIES_MAX = 1 << 22
-const PATHS_MAX = 1 << 29
 
 const isKnownType = (mode: number) =>
   isRegular(mode) || isDirectory(mode) || isSymlink(mode) || isDevice(mode) || isSpecial(mode)
@@ -346,20 +344,39 @@ function prepare(transfer: Transfer, incoming: IncomingLists, options: ReceiveOp
   const { settings } = transfer
   const { root } = options
   const target = openDestination(transfer, incoming.lists, options)
-  const { tree, base } = target
-  const elsewhere = (path: string) => root.resolve(base, path as RawPath)
-  const alternates = (settings.alternates?.dirs ?? []).flatMap((dir) => openAlternate(transfer, root, elsewhere(dir)))
+  const { tree } = target
+  const elsewhere = (path: string) => whereabouts(root, target, path as RawPath)
+  const alternates = (settings.alternates?.dirs ?? []).flatMap((dir) => openAlternate(transfer, elsewhere(dir)))
   const { partialDir } = settings
   const backupDir = settings.backupDir === null ? null : root.option(settings.backupDir as RawPath)
   const tempDir = settings.tempDir === null ? null : root.option(settings.tempDir as RawPath)
-  const backupRoot = backupDir === null || settings.dryRun ? null : makeAndOpen(root, elsewhere(backupDir))
+  const backupRoot = backupDir === null || settings.dryRun ? null : makeAndOpen(elsewhere(backupDir))
   const backup = settings.backup ? new Backup(transfer, tree, backupRoot) : null
   return assemble(transfer, incoming, options, target, {
     backup,
     alternates,
-    partials: partialDir?.startsWith('/') ? makeAndOpen(root, elsewhere(partialDir)) : null,
-    temporaries: tempDir === null ? null : openTemporary(root, elsewhere(tempDir), tempDir),
+    partials: partialDir?.startsWith('/') ? makeAndOpen(elsewhere(partialDir)) : null,
+    temporaries: tempDir === null ? null : openTemporary(elsewhere(tempDir), tempDir),
   })
+}
+
+/** A directory that an option names. */
+interface Elsewhere {
+  root: Root
+  path: RawPath
+  /** As it is told. */
+  told: RawPath
+}
+
+/**
+ * What an option names within the destination is not looked for outside of it, whatever somebody who can write there has
+ * made of it meanwhile. What leads elsewhere is the operator's.
+ */
+function whereabouts(root: Root, { tree, base, nothingThere }: Target, path: RawPath): Elsewhere {
+  const told = root.resolve(base, path)
+  if (nothingThere || path.startsWith('/') || path.split('/').includes('..')) return { root, path: told, told }
+  const inside = new ModuleRoot(tree.root)
+  return { root: inside, path: inside.resolve('' as RawPath, path), told }
 }
 
 interface Others {
@@ -403,24 +420,24 @@ function unwritten(transfer: Transfer, incoming: IncomingLists, options: Receive
   return assemble(transfer, incoming, options, target, none)
 }
 
-function openTemporary(root: Root, path: RawPath, given: string): Destination {
+function openTemporary({ root, path }: Elsewhere, given: string): Destination {
   const stat = root.stat(path)
   const problem = stat === null ? 'does not exist' : isDirectory(stat.mode) ? null : 'is not a directory'
   if (problem !== null) throw new TransferError(`The temp-dir ${problem}: ${given}`, RERR.SYNTAX)
   return new Destination(root.open(path))
 }
 
-function openAlternate(transfer: Transfer, root: Root, path: RawPath): Destination[] {
+function openAlternate(transfer: Transfer, { root, path, told }: Elsewhere): Destination[] {
   const { log, settings } = transfer
   const option = `--${settings.alternates?.kind}-dest`
   const stat = root.stat(path)
-  if (stat === null) log.warning(`${option} arg does not exist: ${path}`)
-  else if (!isDirectory(stat.mode)) log.warning(`${option} arg is not a dir: ${path}`)
+  if (stat === null) log.warning(`${option} arg does not exist: ${told}`)
+  else if (!isDirectory(stat.mode)) log.warning(`${option} arg is not a dir: ${told}`)
   else return [new Destination(root.open(path))]
   return []
 }
 
-function makeAndOpen(root: Root, path: RawPath): Destination {
+function makeAndOpen({ root, path }: Elsewhere): Destination {
   const missing: RawPath[] = []
   for (let at = path; root.stat(at) === null && at !== '' && at !== '/' && at !== '.'; at = parentOf(at))
     missing.unshift(at)

@@ -4,6 +4,7 @@ import { ProtocolError } from '../errors.js'
 import { type FileEntry, isDevice, isDirectory, isRegular, isSymlink, STATE } from '../flist/entry.js'
 import { close, preallocate, type Stat, SystemError, statAt, syncFile, truncate } from '../kernel.js'
 import type { RawPath } from '../raw-path.js'
+import type { Settings } from '../settings.js'
 import type { Moved } from '../transfer.js'
 import { FNAMECMP, ITEM, NDX_DEL_STATS, NDX_DONE, NDX_FLIST_EOF, NDX_FLIST_OFFSET } from '../wire/constants.js'
 import type { Cursor } from '../wire/cursor.js'
@@ -130,15 +131,21 @@ export class Receiver {
   }
 
   /**
-   * A sender that sends ahead of what it is asked for saves a round trip, and our own does so. It must be a file then
-   * that may be written; with incremental recursion, where what is asked for is counted, nobody does.
+   * A sender that sends ahead of what it is asked for saves a round trip, and one of ours does so in a session that lasts.
+   * It must be a file then that may be written.
    */
   #checkAsked(entry: FileEntry, { iflags }: Item): void {
+    if (!(iflags & ITEM.TRANSFER) && entry.state & STATE.TOLD) return
+    if (iflags & ITEM.TRANSFER && (entry.state & STATE.ASKED || this.#isAhead(entry))) {
+      entry.state &= ~STATE.ASKED
+      return
+    }
+    throw new ProtocolError('file index', `${entry.path} was not asked for`)
+  }
+
+  #isAhead({ path, mode }: FileEntry): boolean {
     const { r } = this
-    if (entry.state & STATE.TOLD) return
-    const ahead = !r.lists.incRecurse && (iflags & ITEM.TRANSFER) !== 0 && r.onListed === undefined
-    if (!ahead || r.forbidden(entry.path, isDirectory(entry.mode)))
-      throw new ProtocolError('file index', `${entry.path} was not asked for`)
+    return r.transfer.lasts && r.onListed === undefined && !r.forbidden(path, isDirectory(mode))
   }
 
   /** Takes the content of one file. */
@@ -149,7 +156,7 @@ export class Receiver {
     const path = r.pathOf(entry)
     const head = await transfer.channel.receive('sum head', (c) => decodeSumHead(c, transfer.sums.length))
     transfer.here.role = 'receiver'
-    const basis = isNew(item, head) ? null : this.#openBasis(entry, path, item)
+    const basis = isNew(item, head) || isUnused(item, head, settings) ? null : this.#openBasis(entry, path, item)
     const { inplace } = settings
     const target = this.#openTarget(entry, path, inplace, basis)
     const writer = new FileWriter(r.transfer, target?.fd ?? -1, basis?.fd ?? -1, basis?.stat.size ?? 0, head, {
@@ -422,6 +429,10 @@ function decodeItem(c: Cursor): Item {
 /** Nothing of it is here: not even a look for it is worth while. */
 const isNew = ({ iflags, basisType }: Item, head: SumHead) =>
   (iflags & ITEM.IS_NEW) !== 0 && basisType === FNAMECMP.FNAME && head.count === 0
+
+/** No block of it can be named, and it is not written to. */
+const isUnused = ({ basisType }: Item, head: SumHead, { inplace, append }: Settings) =>
+  basisType === FNAMECMP.FNAME && head.count === 0 && !inplace && append === false
 
 function countCreated({ transfer }: Receiving, { mode }: FileEntry): void {
   const { stats } = transfer

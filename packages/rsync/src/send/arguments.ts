@@ -1,7 +1,7 @@
 import { TransferError } from '../errors.js'
 import type { FilterScopes } from '../filter.js'
 import type { SourceTree } from '../flist/source.js'
-import type { RawPath } from '../raw-path.js'
+import { parent, type RawPath } from '../raw-path.js'
 import { IOERR, type Transfer } from '../transfer.js'
 import { RERR } from '../wire/constants.js'
 import type { Argument } from './outgoing-lists.js'
@@ -11,7 +11,7 @@ export interface Places {
   /** The directory `path`, seen from `base`. */
   enter(base: RawPath, path: RawPath): RawPath
   /** The tree of a directory; its path as it is told to people. */
-  tree(directory: RawPath, follows: boolean): SourceTree
+  tree(directory: RawPath, follows: boolean, named: RawPath): SourceTree
   /** Absolute, from the machine's root or the module's. */
   absolute(directory: RawPath): RawPath
 }
@@ -26,14 +26,14 @@ export async function* argumentsOf(
   fromFile: boolean,
 ): AsyncGenerator<Argument> {
   const { settings } = transfer
-  const follows = settings.copyLinks || settings.copyUnsafeLinks || settings.copyDirlinks || settings.relative
+  const follows = settings.copyLinks || settings.copyUnsafeLinks || settings.copyDirlinks
   const trees = new Map<string, { tree: SourceTree; filters: FilterScopes }>()
-  const treeOf = (directory: RawPath, whole: boolean) => {
-    const key = `${whole} ${directory}`
+  const treeOf = (directory: RawPath, whole: boolean, named: RawPath) => {
+    const key = `${whole} ${directory}\0${named}`
     const known = trees.get(key)
     if (known !== undefined) return known
     // Per-directory rules of a directory count only where it is sent itself.
-    const made = { tree: places.tree(directory, follows), filters: scopes(places.absolute(directory), whole) }
+    const made = { tree: places.tree(directory, follows, named), filters: scopes(places.absolute(directory), whole) }
     trees.set(key, made)
     return made
   }
@@ -42,10 +42,14 @@ export async function* argumentsOf(
     const given = (fromFile ? name.replace(/^\/+/, '') : name) as RawPath
     const { directory, path, asDirectory, dotted } = settings.relative ? relativeName(given) : plainName(given)
     const place = places.enter(base, directory)
-    const { tree, filters } = treeOf(place, path === '' || settings.relative)
+    const whole = path === '' || settings.relative
+    let { tree, filters } = treeOf(place, whole, '' as RawPath)
     try {
       tree.enter()
       tree.leave()
+      // Where one of the directories that were named is a symlink, it is followed; nothing below them is.
+      const above = settings.relative ? parent(path) : ''
+      if (above !== '' && !tree.leadsTo(above)) ({ tree, filters } = treeOf(place, whole, above as RawPath))
     } catch (error) {
       transfer.ioError |= IOERR.GENERAL
       // The name is looked for below a directory that is not there.
