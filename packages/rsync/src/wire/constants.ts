@@ -112,6 +112,7 @@ export const RERR = {
   SOCKETIO: 10,
   FILEIO: 11,
   STREAMIO: 12,
+  MALLOC: 22,
   MESSAGEIO: 13,
   IPC: 14,
   SIGNAL1: 19,
