@@ -40,6 +40,10 @@ switch (command) {
       git: 'git',
       vim: 'vim',
       sshd: 'openssh-server',
+      setfattr: 'attr',
+      setfacl: 'acl',
+      openssl: 'openssl',
+      python3: 'python3',
     })
     run('node', ['scripts/old-rsync.mjs'])
     run('npx', ['biome', 'check', '--error-on-warnings', '.'])

@@ -49,8 +49,8 @@ const top = lieDirectory('', { topDir: true })
 const OPTIONS = '-rle.LsfxCIvu'
 
 /** A daemon whose module has links to what is beside it, where the canary is. */
-async function daemonWithCanary(t: TestContext, module: string[] = []) {
-  const daemon = await OurDaemon.start(t, { module })
+async function daemonWithCanary(t: TestContext, module: string[] = [], env: Record<string, string> = {}) {
+  const daemon = await OurDaemon.start(t, { module, env })
   writeFileSync(join(daemon.outside, 'secret'), `${SECRET}\n`)
   mkdirSync(join(daemon.outside, 'sub'))
   writeFileSync(join(daemon.outside, 'sub/file'), SECRET)
@@ -381,7 +381,7 @@ async function waitOfAnother(daemon: OurDaemon): Promise<number> {
 }
 
 test('daemon: counts without measure are refused before they cost anything', async (t) => {
-  const { daemon } = await daemonWithCanary(t)
+  const { daemon } = await daemonWithCanary(t, [], { RSYNC_MAX_ALLOC: '512M' })
   const attacks: Record<string, (liar: Liar) => Promise<void> | void> = {
     'ids without end': async (liar) => {
       liar.list([top])

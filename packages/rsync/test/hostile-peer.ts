@@ -34,6 +34,7 @@ export interface DaemonOptions {
   /** Lines of the module's section. */
   module?: string[]
   globals?: string[]
+  env?: Record<string, string>
 }
 
 /** Our daemon, as processes of its own, with a module `m` and a canary beside it. */
@@ -45,7 +46,7 @@ export class OurDaemon {
     readonly port: number,
   ) {}
 
-  static async start(t: TestContext, { module = [], globals = [] }: DaemonOptions = {}): Promise<OurDaemon> {
+  static async start(t: TestContext, { module = [], globals = [], env = {} }: DaemonOptions = {}): Promise<OurDaemon> {
     const daemon = new OurDaemon(temporaryDirectory(t), await freePort())
     mkdirSync(daemon.module)
     mkdirSync(daemon.outside)
@@ -65,7 +66,11 @@ export class OurDaemon {
     writeFileSync(join(daemon.home, 'conf'), `${lines.join('\n')}\n`)
     const args = ['--daemon', '--no-detach', `--port=${daemon.port}`, '--address=127.0.0.1']
     const [program, words] = ourCommand([...args, `--config=${join(daemon.home, 'conf')}`])
-    const child = spawn(program, words, { stdio: ['ignore', 'inherit', 'inherit'], detached: true })
+    const child = spawn(program, words, {
+      stdio: ['ignore', 'inherit', 'inherit'],
+      detached: true,
+      env: { ...process.env, ...env },
+    })
     daemon.#child = child
     t.after(() => daemon.stop())
     for (let tries = 0; !daemon.log().includes('starting') || !(await greets(daemon.port)); tries++) {
