@@ -58,6 +58,7 @@ async function daemonWithCanary(t: TestContext, module: string[] = [], env: Reco
   symlinkSync('loop', join(daemon.module, 'loop'))
   writeFileSync(join(daemon.module, 'f'), 'xxxx')
   mkdirSync(join(daemon.module, 'd'))
+  assert.equal(await runs('rsync', ['--timeout=20', daemon.url]), 0, 'the module is served')
   const before = describeTree(daemon.outside)
   const untouched = () => assert.deepEqual(describeTree(daemon.outside), before)
   return { daemon, untouched }

@@ -384,7 +384,7 @@ class Monitor {
   #startWorker(key: string, place: string, config: WorkerConfig): Worker {
     const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      execArgv: [...process.execArgv, `--max-old-space-size=${WORKER_MIB}`],
+      execArgv: [`--max-old-space-size=${WORKER_MIB}`],
     })
     let settle: (refused: { reply: string; log: string } | null) => void = () => undefined
     const ready = new Promise<{ reply: string; log: string } | null>((resolve) => {
