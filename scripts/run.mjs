@@ -21,7 +21,6 @@ switch (command) {
   case 'start':
     install()
     build()
-    if (args.length === 0) need({ rsync: 'rsync' })
     run(
       'node',
       [join('packages/syncline/dist/src', args.length === 0 ? 'demo.js' : 'main.js'), ...args],

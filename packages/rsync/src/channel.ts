@@ -20,6 +20,7 @@ const TAKE_BYTES = 1 << 14
 /** Whoever sends so much at once is likely to go on, and is not waited for so soon. */
 const STREAM_BYTES = 1 << 15
 const STREAM_PAUSE_MS = 2
+const COMPLAINTS: ReadonlySet<number> = new Set([MSG.ERROR, MSG.ERROR_XFER, MSG.ERROR_SOCKET, MSG.ERROR_UTF8])
 const TEXTS_MAX = 100
 const MESSAGES_MAX = 1000
 const TURN_MS = 8
@@ -421,7 +422,8 @@ export class Channel {
   }
 
   #message(tag: number, payload: Buffer): void {
-    this.#heard = true
+    // Who complains may be about to go, and what is written to somebody who has gone makes an end a reset.
+    if (!COMPLAINTS.has(tag)) this.#heard = true
     if (this.onMessage?.(tag, payload) === true) return
     switch (tag) {
       case MSG.ERROR_XFER:

@@ -1,4 +1,4 @@
-// `npm start` without arguments: a private stock rsync daemon on loopback, a temporary source, changes made and arriving.
+// `npm start` without arguments: our own daemon on loopback, a temporary source, changes made and arriving.
 import { type ChildProcess, spawn } from 'node:child_process'
 import {
   existsSync,
@@ -11,13 +11,15 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
 const ARRIVES_WITHIN_MS = 10_000
+const STARTS_WITHIN_MS = 10_000
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url))
 
 const root = mkdtempSync(join(tmpdir(), 'syncline-demo-'))
 const source = join(root, 'source')
@@ -35,12 +37,13 @@ function freePort(): Promise<number> {
   })
 }
 
-function start(program: string, args: string[], stdout: 'ignore' | 'pipe'): ChildProcess {
-  const child = spawn(program, args, { stdio: ['ignore', stdout, 'inherit'] })
+function start(args: string[], stdout: 'ignore' | 'pipe'): ChildProcess {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', stdout, 'inherit'] })
   child.once('error', (error) => {
-    console.error(`syncline: cannot run ${program}: ${error.message}`)
+    console.error(`syncline: cannot run ${process.execPath}: ${error.message}`)
     void end(1)
   })
+  child.once('exit', () => void end(1))
   running.push(child)
   return child
 }
@@ -51,22 +54,35 @@ async function startDaemon(): Promise<number> {
   const config = join(root, 'rsyncd.conf')
   const module = `[backup]\npath = ${backup}\nread only = no\nuse chroot = no\nmunge symlinks = no\n`
   writeFileSync(config, `${ids}port = ${port}\naddress = 127.0.0.1\nlog file = ${join(root, 'rsyncd.log')}\n${module}`)
-  start('rsync', ['--daemon', '--no-detach', `--config=${config}`], 'ignore')
-  await sleep(300)
+  console.log(`$ syncline daemon --no-detach --config=${config}`)
+  start(['daemon', '--no-detach', `--config=${config}`], 'ignore')
+  const startMs = performance.now()
+  while (!(await greets(port))) {
+    if (performance.now() - startMs > STARTS_WITHIN_MS)
+      throw new Error(`the daemon does not answer after ${STARTS_WITHIN_MS / 1000} s`)
+    await sleep(20)
+  }
   return port
 }
 
+function greets(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('data', () => socket.destroy())
+    socket.on('error', () => undefined)
+    socket.once('close', () => resolve(socket.bytesRead > 0))
+  })
+}
+
 async function startMirror(port: number): Promise<void> {
-  const main = fileURLToPath(new URL('./main.js', import.meta.url))
   const destination = `rsync://127.0.0.1:${port}/backup`
   console.log(`$ syncline ${source} ${destination}`)
-  const child = start(process.execPath, [main, '-q', `--state-dir=${join(root, 'state')}`, source, destination], 'pipe')
+  const child = start(['-q', `--state-dir=${join(root, 'state')}`, source, destination], 'pipe')
   await new Promise<void>((resolve) => {
     child.stdout?.on('data', (line: Buffer) => {
       process.stdout.write(line)
       if (line.includes('mirroring')) resolve()
     })
-    child.once('exit', () => void end(1))
   })
 }
 
@@ -86,7 +102,7 @@ async function demonstrate(): Promise<void> {
   mkdirSync(join(source, 'documents'), { recursive: true })
   mkdirSync(backup)
   writeFileSync(join(source, 'documents/before.txt'), 'this was here before\n')
-  console.log(`A source and a backup in ${root}, and a stock rsync daemon in front of the backup.`)
+  console.log(`A source and a backup in ${root}, and our own rsync daemon in front of the backup.`)
   await startMirror(await startDaemon())
   const at = (path: string) => join(backup, path)
   const holds = (path: string, text: string) => existsSync(at(path)) && readFileSync(at(path), 'utf8') === text

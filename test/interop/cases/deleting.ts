@@ -33,7 +33,11 @@ export const deleting: Group = {
     called('-a --delete', fewAndExtra, { note: 'two sources', sources: ['src/sub', 'src/hollow'] }),
     called('-a --delete -m', fewAndExtra, { note: '--prune-empty-dirs' }),
     called('-a --delete --ignore-errors', fewAndUnreadable, { nobody: 'sender' }),
-    called('-a --delete', fewAndUnreadable, { note: 'not after an error', nobody: 'sender', directions: ['push'] }),
+    called('-a --delete --no-inc-recursive', fewAndUnreadable, {
+      note: 'not after an error',
+      nobody: 'sender',
+      directions: ['push'],
+    }),
     called('-a --delete', immovable, { note: 'not everything can be deleted', nobody: 'receiver' }),
     called('-r --delete-missing-args', fewAndExtra, {
       sources: ['src/one', 'src/extra', 'src/gone', 'src/nowhere'],

@@ -9,12 +9,24 @@ const COPY_BYTES = 1 << 18
 
 /** backup.c: what is replaced or deleted gets another name first (--backup, --backup-dir, --suffix). */
 export class Backup {
-  /** `elsewhere` is the backup directory, where there is one. */
+  #opened: Destination | null = null
+
+  /** `open` makes and opens the backup directory, where one was asked for: when the first backup is kept, not before. */
   constructor(
     readonly transfer: Transfer,
     readonly tree: Destination,
-    readonly elsewhere: Destination | null,
+    readonly open: (() => Destination) | null,
   ) {}
+
+  /** Null: backups are kept beside their files. */
+  get elsewhere(): Destination | null {
+    if (this.open !== null) this.#opened ??= this.open()
+    return this.#opened
+  }
+
+  close(): void {
+    this.#opened?.close()
+  }
 
   get #suffix(): string {
     return this.transfer.settings.suffix
@@ -27,7 +39,7 @@ export class Backup {
 
   /** A backup beside its file is not backed up itself. */
   isBackup(path: RawPath): boolean {
-    return this.elsewhere === null && path.endsWith(this.#suffix) && path.length > this.#suffix.length
+    return this.open === null && path.endsWith(this.#suffix) && path.length > this.#suffix.length
   }
 
   /**
@@ -36,10 +48,13 @@ export class Backup {
    */
   keep(path: RawPath, move: boolean): boolean {
     if (this.transfer.settings.dryRun) return true
-    const { tree, path: to } = this.place(path)
+    let to = path
     try {
       const stat = this.tree.stat(path)
       if (stat === null) return true
+      const kept = this.place(path)
+      const { tree } = kept
+      to = kept.path
       this.#makeRoom(tree, to)
       if (move || !isRegular(stat.mode) || !this.#link(tree, path, to)) this.#move(tree, path, to, stat.mode)
     } catch (error) {
@@ -75,7 +90,7 @@ export class Backup {
     if (old !== null) {
       if (isDirectory(old.mode)) tree.removeDirectory(to)
       else tree.unlink(to)
-    } else if (this.elsewhere !== null) this.#makeParents(tree, parent(to))
+    } else if (this.open !== null) this.#makeParents(tree, parent(to))
   }
 
   #makeParents(tree: Destination, dir: RawPath): void {

@@ -696,8 +696,8 @@ export class Generator {
     const { r } = this
     const { backup, tree } = r
     if (backup === null || backup.isBackup(path)) return true
-    const to = backup.place(path)
     try {
+      const to = backup.place(path)
       if (to.tree.stat(to.path) !== null) to.tree.unlink(to.path)
       else if (parent(to.path) !== '') to.tree.makePath(parent(to.path), 0o700)
       r.copyFile({ tree, path }, to, stat.mode)

@@ -88,7 +88,7 @@ async function received(transfer: Transfer, incoming: IncomingLists, options: Re
     for (const alternate of receiving.alternates) alternate.close()
     receiving.partials?.close()
     receiving.temporaries?.close()
-    receiving.backup?.elsewhere?.close()
+    receiving.backup?.close()
   }
 }
 
@@ -350,8 +350,9 @@ function prepare(transfer: Transfer, incoming: IncomingLists, options: ReceiveOp
   const { partialDir } = settings
   const backupDir = settings.backupDir === null ? null : root.option(settings.backupDir as RawPath)
   const tempDir = settings.tempDir === null ? null : root.option(settings.tempDir as RawPath)
-  const backupRoot = backupDir === null || settings.dryRun ? null : makeAndOpen(elsewhere(backupDir))
-  const backup = settings.backup ? new Backup(transfer, tree, backupRoot) : null
+  if (backupDir !== null) backupDirCanBe(elsewhere(backupDir), backupDir)
+  const openBackup = backupDir === null ? null : () => makeAndOpen(elsewhere(backupDir))
+  const backup = settings.backup ? new Backup(transfer, tree, openBackup) : null
   return assemble(transfer, incoming, options, target, {
     backup,
     alternates,
@@ -377,6 +378,13 @@ function whereabouts(root: Root, { tree, base, nothingThere }: Target, path: Raw
   if (nothingThere || path.startsWith('/') || path.split('/').includes('..')) return { root, path: told, told }
   const inside = new ModuleRoot(tree.root)
   return { root: inside, path: inside.resolve('' as RawPath, path), told }
+}
+
+/** main.c do_recv(): a backup directory may be missing until it is needed, but not be something else. */
+function backupDirCanBe({ root, path }: Elsewhere, given: RawPath): void {
+  const stat = root.stat(path)
+  if (stat !== null && !isDirectory(stat.mode))
+    throw new TransferError(`The backup-dir is not a directory: ${given}`, RERR.SYNTAX)
 }
 
 interface Others {
