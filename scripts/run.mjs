@@ -43,6 +43,7 @@ switch (command) {
       setfacl: 'acl',
       openssl: 'openssl',
       python3: 'python3',
+      'systemd-socket-activate': 'systemd',
     })
     run('node', ['scripts/old-rsync.mjs'])
     run('npx', ['biome', 'check', '--error-on-warnings', '.'])

@@ -527,6 +527,19 @@ describe('what a stock daemon does and says', () => {
     return [all, withoutMotd.stdout, entered.exit, await quiet(rsyncd)]
   })
 
+  alike('the log file of a module has what happens in it, the log of the daemon the rest', async (stage, side) => {
+    const own = stage.path(`own-${side.name}`)
+    const { rsyncd, url } = await served(stage, '', {}, side)
+    await rsyncd.kill()
+    rsyncd.configure(`${fs.readFileSync(rsyncd.file, 'latin1')}log file = ${own}\ntransfer logging = yes\n`)
+    fs.rmSync(`${rsyncd.home}/log`)
+    await rsyncd.start()
+    succeeded(await runRsync(CURRENT, [`${url}/present`, stage.dir(`into-${side.name}`)]))
+    const common = await quiet(rsyncd)
+    const lines = fs.readFileSync(own, 'latin1').split('\n').slice(0, -1)
+    return [common, lines.map((line) => line.replace(/^\S+ \S+ \[\d+\] /, '').replace(/^sent .*/, 'sent'))]
+  })
+
   alike('the transfer log, for a push, a pull and deletions', async (stage, side) => {
     const { rsyncd, module, url } = await served(stage, 'transfer logging = yes\n', {}, side)
     const source = stage.dir(`source-${side.name}`)

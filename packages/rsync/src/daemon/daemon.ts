@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { Output } from '../client-log.js'
 import { close, duplicate, userIds } from '../kernel.js'
 import { parseInvocation, UsageError } from '../options.js'
+import type { RawPath } from '../raw-path.js'
 import type { Invocation } from '../settings.js'
 import { helpText, versionText } from '../usage.js'
 import { RSYNC_VERSION } from '../version.js'
@@ -124,6 +125,8 @@ interface Worker {
 /** The one privileged process of a daemon: it opens what must be opened, decides, and starts the others. */
 class Monitor {
   readonly #log = new DaemonLog()
+  /** Modules may have log files of their own: what happens once a client is in one is told there. */
+  readonly #moduleLogs = new Map<RawPath, DaemonLog>()
   readonly #connections = new Map<number, Connection>()
   readonly #workers = new Set<Worker>()
   readonly #asRoot = process.geteuid?.() === 0
@@ -173,6 +176,22 @@ class Monitor {
   #openLog(): void {
     const file = this.invocation.settings.logFile ?? this.config.defaults.logFile
     this.#log.open(file as never)
+  }
+
+  #logOf({ logFile }: ModuleConfig): DaemonLog {
+    const { settings } = this.invocation
+    if (settings.logFile !== null || logFile === '' || logFile === this.config.defaults.logFile) return this.#log
+    const known = this.#moduleLogs.get(logFile)
+    if (known !== undefined) return known
+    const log = new DaemonLog()
+    try {
+      log.open(logFile)
+    } catch (error) {
+      this.#log.write(LOG.failed(`failed to open log-file ${logFile}`, error as Error))
+      return this.#log
+    }
+    this.#moduleLogs.set(logFile, log)
+    return log
   }
 
   #writePidFile(): void {
@@ -352,7 +371,7 @@ class Monitor {
     if (refused === null) return null
     worker.jobs.delete(id)
     connection.worker = null
-    this.#log.write(refused.log, id)
+    this.#logOf(module).write(refused.log, id)
     return refused.reply
   }
 
@@ -398,7 +417,7 @@ class Monitor {
       else if (message.kind === 'refused') {
         settle(message)
         this.#retire(worker)
-      } else if (message.kind === 'log') this.#log.write(message.line, message.id)
+      } else if (message.kind === 'log') this.#logOf(config.module).write(message.line, message.id)
       else if (message.kind === 'faulty') this.#retire(worker)
       else this.#release(message.id)
     })
@@ -454,6 +473,8 @@ class Monitor {
     try {
       this.#openLog()
       this.#log.reopen()
+      for (const log of this.#moduleLogs.values()) log.close()
+      this.#moduleLogs.clear()
     } catch (error) {
       this.#log.write(`the log file was not reopened: ${(error as Error).message}`)
     }
