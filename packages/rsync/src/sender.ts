@@ -6,6 +6,7 @@ import { FileError, ProtocolError } from './errors.js'
 import { type FileEntry, isRegular, linkGroupOf, STATE } from './flist/entry.js'
 import type { SourceTree } from './flist/source.js'
 import { close, readAt, type Stat, statAt } from './kernel.js'
+import { Share } from './memory-budget.js'
 import type { RawPath } from './raw-path.js'
 import type { Moved } from './transfer.js'
 import { FNAMECMP, ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from './wire/constants.js'
@@ -225,7 +226,7 @@ class Sender {
     request: Request,
     head: SumHead,
   ): Promise<void> | undefined {
-    const { channel, options } = this
+    const { options } = this
     options.onItem?.(entry, request.iflags)
     if (!isRegular(entry.mode)) {
       throw new ProtocolError('file index', `${ndx} is no regular file, yet its content is asked for`)
@@ -234,10 +235,19 @@ class Sender {
     const again = (entry.state & STATE.SENT) !== 0
     const asked = { ...request, head }
     if (head.count > 0 && (options.general === undefined || options.general.append === false || again))
-      return readBlocks(channel, head).then((sums) => this.#answer(ndx, entry, asked, sums))
+      return this.#answerWithBlocks(ndx, entry, asked, head)
     // The generator asks for what has gone ahead, too; when it asks in a later phase, that did not arrive well.
     if (phase === 0 && this.#sentAhead.delete(ndx)) return undefined
     return this.#answer(ndx, entry, asked, { ...NO_BLOCKS, head })
+  }
+
+  async #answerWithBlocks(ndx: number, entry: FileEntry, request: Request, head: SumHead): Promise<void> {
+    const share = new Share('block sums')
+    try {
+      await this.#answer(ndx, entry, request, await readBlocks(this.channel, head, share))
+    } finally {
+      share.release()
+    }
   }
 
   async #deleteStats(): Promise<void> {
@@ -532,7 +542,7 @@ function encodeRequest(out: Channel['out'], { iflags, basisType, xname, xattrs, 
 }
 
 /** sender.c receive_sums(). The sums are kept as they arrive, so a peer pays in bytes for what it makes us hold. */
-async function readBlocks(channel: Channel, head: SumHead): Promise<BlockSums> {
+async function readBlocks(channel: Channel, head: SumHead, share: Share): Promise<BlockSums> {
   const size = 4 + head.s2Length
   let weak = new Uint32Array(Math.min(head.count, 4096))
   const strong: Buffer[] = []
@@ -540,6 +550,7 @@ async function readBlocks(channel: Channel, head: SumHead): Promise<BlockSums> {
     const bytes = await channel.receive('block sums', (c) =>
       c.bytes(Math.min(head.count - have, Math.max(1, Math.floor(c.remaining / size))) * size),
     )
+    share.hold(2 * bytes.length) // they are put together when all have come
     const blocks = bytes.length / size
     if (have + blocks > weak.length) {
       const grown = new Uint32Array(Math.min(head.count, Math.max(weak.length * 2, have + blocks)))

@@ -1,22 +1,9 @@
-import { getHeapStatistics } from 'node:v8'
-import { ProtocolError, TransferError } from '../errors.js'
-import { RERR } from '../wire/constants.js'
+import { ProtocolError } from '../errors.js'
+import { Share } from '../memory-budget.js'
 import { type FileEntry, isDirectory } from './entry.js'
 import { compareEntries } from './order.js'
 
-/**
- * What the lists that peers have sent may take in this process, all of them together: a peer pays a few bytes for each
- * entry, we some hundred. RSYNC_MAX_ALLOC, as rsync has it, or half of what the process can have at all.
- */
-const HELD_MAX = sizeOf(process.env.RSYNC_MAX_ALLOC ?? '') ?? getHeapStatistics().heap_size_limit / 2
 const ENTRY_COST = 450
-let heldByAll = 0
-
-/** `512M`, `2G`, `1000000`; null for anything else. */
-function sizeOf(text: string): number | null {
-  const found = /^(\d{1,15})([kmgt]?)b?$/i.exec(text)
-  return found === null ? null : Number(found[1]) * 1024 ** ' kmgt'.indexOf(found[2].toLowerCase() || ' ')
-}
 
 /** The entries of one list in the order in which both ends number them; null where a duplicate was dropped. */
 export class FileList {
@@ -65,6 +52,7 @@ export class FileLists {
   #entries = 0
   /** What is being read, and what each of the active lists takes. */
   #reading = 0
+  readonly #share = new Share('file lists')
   readonly #costs = new Map<FileList, number>()
   #listed = 0
 
@@ -103,18 +91,13 @@ export class FileLists {
   /** Counts an entry that a peer has sent, before it is added with its list. Throws TransferError when it is too much. */
   hold({ path }: FileEntry): void {
     const cost = ENTRY_COST + path.length
-    if (heldByAll + cost > HELD_MAX)
-      throw new TransferError(
-        `file lists take more than ${HELD_MAX >> 20} MiB here (RSYNC_MAX_ALLOC sets how much they may); exiting`,
-        RERR.MALLOC,
-      )
-    heldByAll += cost
+    this.#share.hold(cost)
     this.#reading += cost
   }
 
   /** Nothing is needed any more. */
   release(): void {
-    for (const cost of [this.#reading, ...this.#costs.values()]) heldByAll -= cost
+    this.#share.release()
     this.#reading = 0
     this.#costs.clear()
   }
@@ -124,7 +107,7 @@ export class FileLists {
     const done = this.active.shift()
     if (done === undefined) return undefined
     this.#entries -= done.entries.length
-    heldByAll -= this.#costs.get(done) ?? 0
+    this.#share.release(this.#costs.get(done) ?? 0)
     this.#costs.delete(done)
     return done
   }
