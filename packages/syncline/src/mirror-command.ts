@@ -26,6 +26,8 @@ files, as for rsync-ssl); [USER@]HOST:/PATH: a directory, by ssh and the rsync t
 or /DIRECTORY: one of this machine.
 What is in SRC is made to be in DEST, and what is not in SRC is deleted there unless --no-delete.
 
+syncline daemon is an rsync daemon, and syncline rsync is rsync, argument for argument: each has a --help of its own.
+
 SIGHUP reopens the log and reads the configuration again: what it changes is changed, without a full sync of the rest.
 
 Exit codes: 0 ended by a signal; 1 wrong usage, or the module is read only; 3 SRC is not a directory;
@@ -46,7 +48,7 @@ function program(run: (code: Promise<number>) => void): Command {
   }
   const command = new Command('syncline')
     .usage(
-      '[OPTIONS] SRC DEST...\n       syncline [OPTIONS] -c FILE\n       syncline status [--json]\n       syncline resume [TARGET]\n       syncline accept [PATH]\n       syncline check FILE\n       syncline import confxml.xml',
+      '[OPTIONS] SRC DEST...\n       syncline [OPTIONS] -c FILE\n       syncline status [--json]\n       syncline resume [TARGET]\n       syncline accept [PATH]\n       syncline check FILE\n       syncline import confxml.xml\n       syncline daemon [ARGS...]\n       syncline rsync ARGS...',
     )
     .description('Mirror SRC to every DEST: a full sync first, then each change as it happens.')
     .argument('[SRC]', 'the directory to mirror')
