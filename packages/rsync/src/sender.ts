@@ -235,16 +235,27 @@ class Sender {
     const again = (entry.state & STATE.SENT) !== 0
     const asked = { ...request, head }
     if (head.count > 0 && (options.general === undefined || options.general.append === false || again))
-      return this.#answerWithBlocks(ndx, entry, asked, head)
-    // The generator asks for what has gone ahead, too; when it asks in a later phase, that did not arrive well.
-    if (phase === 0 && this.#sentAhead.delete(ndx)) return undefined
+      return this.#answerWithBlocks(ndx, entry, asked, head, phase)
+    if (this.#hasGoneAhead(ndx, phase)) return undefined
     return this.#answer(ndx, entry, asked, { ...NO_BLOCKS, head })
   }
 
-  async #answerWithBlocks(ndx: number, entry: FileEntry, request: Request, head: SumHead): Promise<void> {
+  /** The generator asks for what has gone ahead, too; when it asks in a later phase, that did not arrive well. */
+  #hasGoneAhead(ndx: number, phase: number): boolean {
+    return phase === 0 && this.#sentAhead.delete(ndx)
+  }
+
+  async #answerWithBlocks(
+    ndx: number,
+    entry: FileEntry,
+    request: Request,
+    head: SumHead,
+    phase: number,
+  ): Promise<void> {
     const share = new Share('block sums')
     try {
-      await this.#answer(ndx, entry, request, await readBlocks(this.channel, head, share))
+      const blocks = await readBlocks(this.channel, head, share)
+      if (!this.#hasGoneAhead(ndx, phase)) await this.#answer(ndx, entry, request, blocks)
     } finally {
       share.release()
     }

@@ -133,7 +133,10 @@ class Monitor {
   /** They stay open here, though only the front accepts: while it is replaced, clients wait. */
   #listeners: Listener[] = []
   #front: ChildProcess | undefined
+  /** Nobody new gets in: after SIGTERM, or because there is one connection only. */
   #stopping = false
+  /** SIGTERM was heard. */
+  #ending = false
   #finish: (code: number) => void = () => undefined
 
   constructor(
@@ -369,8 +372,8 @@ class Monitor {
     connection.worker = worker
     const refused = await worker.ready
     if (refused === null) return null
-    worker.jobs.delete(id)
     connection.worker = null
+    this.#leave(worker, id)
     this.#logOf(module).write(refused.log, id)
     return refused.reply
   }
@@ -431,9 +434,22 @@ class Monitor {
     return worker
   }
 
+  /** Nobody new gets this worker. Sessions that wait for their clients end, the others may finish. */
   #retire(worker: Worker): void {
+    if (!worker.retired && worker.process.connected) worker.process.send({ kind: 'stop' } satisfies ToWorker)
     worker.retired = true
-    if (worker.process.connected) worker.process.send({ kind: 'stop' } satisfies ToWorker)
+    this.#endIfDone(worker)
+  }
+
+  /** A connection that was promised this worker has ended, or was never given to it. */
+  #leave(worker: Worker, id: number): void {
+    worker.jobs.delete(id)
+    this.#endIfDone(worker)
+  }
+
+  /** It is we who end it: only here is it known who has been promised it, and is still on the way. */
+  #endIfDone(worker: Worker): void {
+    if (worker.retired && worker.jobs.size === 0 && worker.process.connected) worker.process.disconnect()
   }
 
   /** Gives the connection to its worker. */
@@ -447,6 +463,7 @@ class Monitor {
     const { user, host, address, readOnly, worker } = connection
     const job = { id, early, protocol, user, host, address, readOnly }
     worker.process.send({ kind: 'job', job } satisfies ToWorker, handle as never, undefined, () => handle.close())
+    if (this.#ending) this.#retire(worker)
   }
 
   #release(id: number): void {
@@ -454,7 +471,7 @@ class Monitor {
     if (connection === undefined) return
     this.#connections.delete(id)
     connection.claim?.release()
-    connection.worker?.jobs.delete(id)
+    if (connection.worker !== null) this.#leave(connection.worker, id)
     this.#endIfIdle()
   }
 
@@ -492,6 +509,8 @@ class Monitor {
       return
     }
     this.#stopping = true
+    this.#ending = true
+    for (const worker of this.#workers) this.#retire(worker)
     for (const { fd } of this.#listeners.splice(0)) close(fd)
     this.#tellFront({ kind: 'stop' })
     this.#endIfIdle()

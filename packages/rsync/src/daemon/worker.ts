@@ -39,7 +39,6 @@ let config: WorkerConfig
 let root: ModuleRoot
 let filter: DaemonFilter
 let stopping = false
-let jobs = 0
 /** Those whose client has nothing for them at the moment. */
 const idle = new Set<Channel>()
 
@@ -50,9 +49,8 @@ process.on('message', (message: ToWorker, handle: unknown) => {
   if (message.kind === 'job') return void work(message.job, handle)
   stopping = true
   for (const channel of idle) channel.abort(new ConnectError('the daemon ends'))
-  if (jobs === 0) process.exit(0)
 })
-process.on('disconnect', () => process.exit(0))
+process.on('disconnect', () => process.exit(0)) // the monitor has nothing more for us, or is no more
 // A fault in one session is no reason to end the others; it is told, and nobody new is served with what it may have left.
 for (const event of ['uncaughtException', 'unhandledRejection'] as const)
   process.on(event, (error: Error) => {
@@ -141,7 +139,6 @@ const places: Places = {
 }
 
 async function work(job: Job, handle: unknown): Promise<void> {
-  jobs++
   const socket = new Socket({ handle, readable: true, writable: true } as never)
   const channel = new Channel(socket, START_MS, undefined)
   const log = new DaemonSessionLog(channel, config.module, job, (line) => tell({ kind: 'log', id: job.id, line }))
@@ -159,7 +156,6 @@ async function work(job: Job, handle: unknown): Promise<void> {
     idle.delete(channel)
     channel.destroy()
     tell({ kind: 'ended', id: job.id })
-    if (--jobs === 0 && stopping) process.exit(0)
   }
 }
 

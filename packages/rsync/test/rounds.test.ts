@@ -1,0 +1,279 @@
+// What two of ours speak beyond rsync: one session for many lists, renames, and what became of each path.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  ancestors,
+  compareEntries,
+  type FileEntry,
+  missing,
+  type RawPath,
+  Session,
+  type SessionOptions,
+  type SourceTree,
+  type TransferOptions,
+} from '../src/index.js'
+import { OurDaemon } from './hostile-peer.js'
+import { describeTree, openTree, temporaryDirectory } from './stage.js'
+import { openSession, StockDaemon, sessionOptions, VERSIONS } from './stock.js'
+
+interface Pair {
+  root: string
+  source: SourceTree
+  daemon: OurDaemon
+  session: Session
+}
+
+/** A source, an open session of ours to a daemon of ours, and its module. */
+async function pair(t: TestContext, module: string[] = [], more: Partial<SessionOptions> = {}): Promise<Pair> {
+  const daemon = await OurDaemon.start(t, { module: ['munge symlinks = no', ...module] })
+  const root = temporaryDirectory(t)
+  const session = await Session.open(
+    sessionOptions(daemon.port, '', { delete: true, ignoreTimes: true, ...more, remote: remoteOf(daemon) }),
+  )
+  t.after(() => session.destroy())
+  return { root, source: openTree(t, root), daemon, session }
+}
+
+const remoteOf = ({ port }: OurDaemon) => ({ host: '127.0.0.1', port, module: 'm', path: '' })
+
+const raw = (path: string) => path as RawPath
+
+/** These names and every directory above them, as a mirror lists what it was told of. */
+function listed(source: SourceTree, ...paths: string[]): FileEntry[] {
+  const names = new Set(['', ...paths].flatMap((path) => [...ancestors(raw(path)), raw(path)]))
+  return [...names].map((name) => source.look(name) ?? missing(name)).sort(compareEntries)
+}
+
+const send = ({ session, source }: Pair, paths: string[], more: Partial<TransferOptions> = {}) =>
+  session.transfer({ source, entries: listed(source, ...paths), ...more })
+
+async function eventually(what: string, condition: () => boolean): Promise<void> {
+  for (let tries = 0; !condition(); tries++) {
+    assert.ok(tries < 1000, what)
+    await sleep(20)
+  }
+}
+
+test('one session takes list after list: files, deletions, links, an empty list', async (t) => {
+  const all = await pair(t)
+  const { root, session, daemon } = all
+  assert.equal(session.lasts, true)
+  for (let round = 0; round < 20; round++) {
+    mkdirSync(join(root, `d${round}`))
+    writeFileSync(join(root, `d${round}/f`), `${round}`.repeat(round * 1000))
+    symlinkSync('f', join(root, `d${round}/l`))
+    const gone = round > 0 ? [`d${round - 1}/f`] : []
+    for (const path of gone) rmSync(join(root, path))
+    const report = await send(all, [`d${round}/f`, `d${round}/l`, ...gone])
+    assert.deepEqual([...report.refused, ...report.errors, ...report.failed], [])
+    assert.equal(report.sent, 1)
+    assert.equal(report.deleted, gone.length)
+    assert.equal(session.ready, true)
+    assert.deepEqual(describeTree(daemon.module), describeTree(root))
+  }
+  await session.transfer({ source: all.source, entries: [], ioError: true })
+  assert.equal(session.ready, true)
+  assert.equal(daemon.log().split('rsync to m/').length - 1, 1, 'one session in the log')
+})
+
+for (const version of VERSIONS)
+  test(`a stock daemon, ${version}: the session takes one list, as ever`, async (t) => {
+    const daemon = await StockDaemon.start(t, version)
+    const root = temporaryDirectory(t)
+    writeFileSync(join(root, 'f'), 'text')
+    const session = await openSession(daemon)
+    assert.equal(session.lasts, false)
+    const source = openTree(t, root)
+    const report = await session.transfer({ source, entries: listed(source, 'f') })
+    assert.deepEqual(report.errors, [])
+    assert.equal(session.ready, false)
+  })
+
+test('a delta, and content that goes ahead, in later lists', async (t) => {
+  const all = await pair(t)
+  const { root, daemon } = all
+  const content = Buffer.alloc(3_000_000, 'some text that repeats itself; ')
+  writeFileSync(join(root, 'large'), content)
+  await send(all, ['large'])
+  content[1_500_000] ^= 1
+  writeFileSync(join(root, 'large'), content)
+  const delta = await send(all, ['large'])
+  assert.ok(delta.matchedBytes > 2_900_000 && delta.literalBytes < 20_000, `${delta.literalBytes} bytes`)
+  for (let i = 0; i < 50; i++) {
+    writeFileSync(join(root, 'small'), `${i}`)
+    const arrived: string[] = []
+    const report = await send(all, ['small'], { ahead: true, onArrived: ({ path }) => arrived.push(path) })
+    assert.deepEqual([i, report.errors, arrived], [i, [], ['small']])
+    assert.equal(readFileSync(join(daemon.module, 'small'), 'latin1'), `${i}`)
+  }
+})
+
+test('a rename is one operation, for a file, a directory, a symlink; never onto something', async (t) => {
+  const all = await pair(t)
+  const { root, session, daemon } = all
+  mkdirSync(join(root, 'd/deep'), { recursive: true })
+  mkdirSync(join(root, 'other'))
+  writeFileSync(join(root, 'd/deep/f'), 'text')
+  symlinkSync('deep', join(root, 'd/link'))
+  writeFileSync(join(root, 'f'), 'f')
+  await send(all, ['d', 'd/deep', 'd/deep/f', 'd/link', 'f', 'other'])
+  const both = async (from: string, to: string) => {
+    renameSync(join(root, from), join(root, to))
+    assert.equal(await session.rename(raw(from), raw(to)), '')
+  }
+  await both('f', 'g')
+  await both('d', 'e')
+  await both('e/link', 'other/link')
+  await both('e/deep/f', 'odd name $(reboot)')
+  const before = describeTree(daemon.module)
+  for (const [from, to] of [
+    ['g', 'other'],
+    ['nothing', 'x'],
+    ['g', 'nowhere/x'],
+    ['other/link', 'g'],
+    ['g', 'other/link/planted'],
+    ['other/link/etc', 'etc'],
+    ['g', `${'a/'.repeat(3000)}a`],
+  ]) {
+    assert.notEqual(await session.rename(raw(from), raw(to)), '', `${from} to ${to}`)
+    assert.deepEqual(describeTree(daemon.module), before)
+  }
+  assert.match(daemon.log(), /renamed d to e/)
+  await send(all, ['', 'other', 'e', 'e/deep'])
+  assert.deepEqual(describeTree(daemon.module), describeTree(root))
+})
+
+for (const name of ['../x', '/x', 'd/../../x', '', '.', 'a//b', 'x\0y'])
+  test(`a rename from or to ${JSON.stringify(name)} ends the session, and changes nothing`, async (t) => {
+    const { daemon } = await pair(t)
+    writeFileSync(join(daemon.module, 'f'), 'f')
+    writeFileSync(join(daemon.home, 'x'), 'x')
+    for (const [from, to] of [
+      [name, 'g'],
+      ['f', name],
+    ]) {
+      const session = await Session.open(sessionOptions(daemon.port, '', { remote: remoteOf(daemon) }))
+      await assert.rejects(session.rename(raw(from), raw(to)))
+    }
+    assert.equal(readFileSync(join(daemon.module, 'f'), 'latin1'), 'f')
+    assert.equal(readFileSync(join(daemon.home, 'x'), 'latin1'), 'x')
+  })
+
+test('where names are hidden, or nothing may be deleted, there is no renaming', async (t) => {
+  for (const [module, more] of [
+    [['exclude = /secret'], {}],
+    [[], { delete: false }],
+  ] as const) {
+    const all = await pair(t, [...module], more)
+    writeFileSync(join(all.root, 'f'), 'f')
+    await send(all, ['f'])
+    assert.notEqual(await all.session.rename(raw('f'), raw('secret')), '')
+    assert.ok(existsSync(join(all.daemon.module, 'f')))
+    assert.equal(all.session.ready, true)
+  }
+})
+
+test('each path that fails is known, with its reason; the others arrive', async (t) => {
+  const all = await pair(t)
+  const { root, daemon } = all
+  for (const name of ['closed', 'open']) mkdirSync(join(root, name))
+  for (const name of ['closed/a', 'open/b', 'closed/c', 'open/d']) writeFileSync(join(root, name), name)
+  utimesSync(join(root, 'closed'), 1, 1)
+  mkdirSync(join(daemon.module, 'closed'))
+  execFileSync('chattr', ['+i', join(daemon.module, 'closed')])
+  const arrived: string[] = []
+  const report = await send(all, ['closed/a', 'closed/c', 'open/b', 'open/d'], {
+    onArrived: ({ path }) => arrived.push(path),
+  }).finally(() => execFileSync('chattr', ['-i', join(daemon.module, 'closed')]))
+  assert.deepEqual(arrived.sort(), ['open/b', 'open/d'])
+  // What happens to directories at the end is told as with a stock receiver, without saying which it was.
+  assert.deepEqual(report.errors.length, 1)
+  assert.match(report.errors[0], /failed to set times on "closed"/)
+  assert.deepEqual([...report.refused.keys()].sort(), ['closed/a', 'closed/c'])
+  for (const reason of report.refused.values()) assert.match(reason, /not permitted|denied/i)
+})
+
+test('what was said to have arrived has arrived, also when the daemon is killed in the midst of it', async (t) => {
+  const all = await pair(t)
+  const { root, daemon } = all
+  const names = Array.from({ length: 400 }, (_, i) => `f${i}`)
+  for (const name of names) writeFileSync(join(root, name), Buffer.alloc(60_000, name))
+  const arrived: string[] = []
+  const onArrived = ({ path }: FileEntry) => {
+    arrived.push(path)
+    if (arrived.length === 1) void daemon.stop()
+  }
+  await assert.rejects(send(all, names, { onArrived }))
+  assert.ok(arrived.length > 0 && arrived.length < names.length)
+  for (const name of arrived)
+    assert.ok(readFileSync(join(daemon.module, name)).equals(readFileSync(join(root, name))), name)
+})
+
+test('a file that was torn, or could not be read, is not said to have arrived', async (t) => {
+  const all = await pair(t)
+  const { root, source, session } = all
+  for (const name of ['calm', 'changed', 'gone']) writeFileSync(join(root, name), name)
+  const entries = listed(source, 'calm', 'changed', 'gone')
+  writeFileSync(join(root, 'changed'), 'is something else now')
+  rmSync(join(root, 'gone'))
+  const arrived: string[] = []
+  const report = await session.transfer({ source, entries, onArrived: ({ path }) => arrived.push(path) })
+  assert.deepEqual(arrived, ['calm'])
+  assert.deepEqual(report.changed, ['changed'])
+  assert.deepEqual(
+    report.failed.map(({ path }) => path),
+    ['gone'],
+  )
+})
+
+test('a session that waits is ended by SIGTERM, SIGHUP, and when another directory is at the path of the module', async (t) => {
+  for (const how of ['SIGTERM', 'SIGHUP', 'replaced'] as const) {
+    const all = await pair(t)
+    const { root, session, daemon } = all
+    writeFileSync(join(root, 'f'), 'f')
+    await send(all, ['f'])
+    assert.equal(session.ready, true)
+    if (how === 'replaced') {
+      renameSync(daemon.module, `${daemon.module}.old`)
+      mkdirSync(daemon.module)
+    } else daemon.signal(how)
+    await eventually(`${how}: the session ends`, () => !session.ready)
+    if (how === 'SIGTERM') continue
+    const next = await Session.open(sessionOptions(daemon.port, '', { remote: remoteOf(daemon) }))
+    const report = await next.transfer({ source: all.source, entries: listed(all.source, 'f') })
+    assert.deepEqual(report.errors, [])
+    assert.ok(existsSync(join(daemon.module, 'f')), how)
+  }
+})
+
+test('in memory, to a local directory, the same is spoken', async (t) => {
+  const root = temporaryDirectory(t)
+  const to = temporaryDirectory(t)
+  const source = openTree(t, root)
+  const remote = { host: '', module: '', path: to, local: true as const }
+  const session = await Session.open(sessionOptions(0, '', { delete: true, ignoreTimes: true, remote }))
+  t.after(() => session.destroy())
+  assert.equal(session.lasts, true)
+  for (let i = 0; i < 5; i++) {
+    writeFileSync(join(root, `f${i}`), `${i}`)
+    const report = await session.transfer({ source, entries: listed(source, `f${i}`) })
+    assert.deepEqual([report.errors, report.sent], [[], 1])
+  }
+  renameSync(join(root, 'f0'), join(root, 'g'))
+  assert.equal(await session.rename(raw('f0'), raw('g')), '')
+  await session.transfer({ source, entries: listed(source, '') })
+  assert.deepEqual(describeTree(to), describeTree(root))
+})
