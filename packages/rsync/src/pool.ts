@@ -136,13 +136,18 @@ export class SessionPool {
   }
 
   #takeReady(): Session | undefined {
-    for (let one = this.#idle.shift(); one !== undefined; one = this.#idle.shift()) {
+    for (let one = this.#next(); one !== undefined; one = this.#next()) {
       if (!one.session.alive) continue
       this.#handOut(one.session)
       this.#refillIn(this.#idle.length === 0 ? REFILL_LAST_MS : REFILL_MS)
       return one.session
     }
     return undefined
+  }
+
+  /** Of those that last the one that was used last: it, and the process at its other end, are warm. */
+  #next() {
+    return this.#idle.at(-1)?.session.lasts === true ? this.#idle.pop() : this.#idle.shift()
   }
 
   get #total(): number {

@@ -1,7 +1,10 @@
 import type { Channel } from './channel.js'
+import type { Sums } from './digest.js'
 import { ConnectError, ProtocolError } from './errors.js'
+import { FlistDecoder, FlistEncoder, type FlistFormat } from './flist/codec.js'
+import type { FileEntry } from './flist/entry.js'
 import type { RawPath } from './raw-path.js'
-import type { Cursor } from './wire/cursor.js'
+import { type Cursor, within } from './wire/cursor.js'
 
 /*
  * What two of ours speak beyond rsync. The client has one more letter among its capabilities, which no rsync knows; a
@@ -10,6 +13,8 @@ import type { Cursor } from './wire/cursor.js'
  *  client            server
  *  LIST              -          then a transfer as rsync has it, from the filter list to the last goodbye, and
  *                    DONE
+ *  PUT list content  a verdict  one small file and the directories above it, content and its checksum at once, for the
+ *                               one change that somebody waits for; where it cannot be put, a LIST does it
  *  RENAME from to    reason     '' when `from` is called `to` now; else nothing has changed
  *  END               -          or the end of the connection, at this place
  *
@@ -20,12 +25,22 @@ import type { Cursor } from './wire/cursor.js'
 /** The letter among a client's capabilities (`-e.LsfxCIv_`). */
 export const LASTING = '_'
 
-export const ROUND = { END: 0, LIST: 1, RENAME: 2, DONE: 3 } as const
+export const ROUND = { END: 0, LIST: 1, RENAME: 2, DONE: 3, PUT: 4 } as const
+/** What became of a put: it is in its place, or this one takes a list, or all do. */
+export const VERDICT = { PUT: 0, LIST: 1, LISTS: 2 } as const
+/** No longer files are put. */
+export const PUT_MAX = 1 << 16
+/** Nor deeper ones: a list of so many entries is no hurry. */
+const PUT_ENTRIES_MAX = 64
 
 const PATH_MAX = 4095
 const REASON_MAX = 1000
 
-export type Round = { kind: 'list' } | { kind: 'rename'; from: RawPath; to: RawPath } | { kind: 'end' }
+export type Round =
+  | { kind: 'list' }
+  | { kind: 'put' }
+  | { kind: 'rename'; from: RawPath; to: RawPath }
+  | { kind: 'end' }
 
 /** What the client wants next; the end of the connection is the end of the session. */
 export async function receiveRound(channel: Channel): Promise<Round> {
@@ -41,6 +56,7 @@ function decodeRound(c: Cursor): Round {
   const kind = c.u8()
   if (kind === ROUND.END) return { kind: 'end' }
   if (kind === ROUND.LIST) return { kind: 'list' }
+  if (kind === ROUND.PUT) return { kind: 'put' }
   if (kind !== ROUND.RENAME) throw new ProtocolError('what comes next', `${kind}`)
   return { kind: 'rename', from: decodePath(c), to: decodePath(c) }
 }
@@ -51,6 +67,51 @@ function decodePath(c: Cursor): RawPath {
   if (path.includes('\0') || names.some((name) => name === '' || name === '.' || name === '..'))
     throw new ProtocolError('name of a rename', JSON.stringify(path))
   return path as RawPath
+}
+
+/** What a put is about, as it is decoded. */
+export interface Put {
+  /** In the order of a list: one regular file, and the directories above it. */
+  entries: FileEntry[]
+  content: Buffer
+}
+
+/** Asks the server to put the only file among `entries` in its place. */
+export async function askForPut(channel: Channel, format: FlistFormat, sums: Sums, put: Put): Promise<number> {
+  const { out } = channel
+  out.u8(ROUND.PUT)
+  const encoder = new FlistEncoder(format, out)
+  for (const entry of put.entries) encoder.encode(entry)
+  encoder.end(0)
+  out.i32(put.content.length)
+  out.bytes(put.content)
+  out.bytes(sumOf(put.content, sums))
+  const { verdict } = await channel.receive('the answer to a put', (c) => ({ verdict: c.u8() }))
+  return verdict
+}
+
+/** The rest of a put; null when its content is not what its checksum says. The content is good until the next read. */
+export async function receivePut(channel: Channel, format: FlistFormat, sums: Sums): Promise<Put | null> {
+  const decoder = new FlistDecoder(format)
+  decoder.begin(0)
+  const decode = (c: Cursor) => decoder.decode(c)
+  const entries: FileEntry[] = []
+  for (;;) {
+    const entry = channel.tryReceive(decode) ?? (await channel.receive('list of a put', decode))
+    if ('end' in entry) break
+    if (entries.push(entry) > PUT_ENTRIES_MAX) throw new ProtocolError('list of a put', 'too many entries')
+  }
+  const { length } = await channel.receive('length of a put', (c) => ({ length: c.i32() }))
+  within('length of a put', length, 0, PUT_MAX)
+  const content = await channel.receive('content of a put', (c) => c.bytes(length))
+  const expected = await channel.receive('checksum of a put', (c) => c.bytes(sums.length))
+  return sumOf(content, sums).equals(expected) ? { entries, content } : null
+}
+
+function sumOf(content: Buffer, { file }: Sums): Buffer {
+  file.reset()
+  if (content.length > 0) file.update(content)
+  return file.final()
 }
 
 /** Asks the server to rename. Returns why it did not, or ''. */

@@ -5,7 +5,7 @@ import type { Sums } from './digest.js'
 import { FileError, ProtocolError } from './errors.js'
 import { type FileEntry, isRegular, linkGroupOf, STATE } from './flist/entry.js'
 import type { SourceTree } from './flist/source.js'
-import { close, readAt, type Stat, statAt } from './kernel.js'
+import { close, readAt, type Stat, SystemError, statAt } from './kernel.js'
 import { Share } from './memory-budget.js'
 import type { RawPath } from './raw-path.js'
 import type { Moved } from './transfer.js'
@@ -535,6 +535,31 @@ function readAtLeast(fd: number, least: number): number {
   let length = readAt(fd, readBuffer, 0)
   for (let got = length; got > 0 && length < least; length += got) got = readAt(fd, readBuffer.subarray(length), length)
   return length
+}
+
+/**
+ * All of a small file, good until the next call; null where it cannot be read, or is not what its entry says any more:
+ * a transfer tells why.
+ */
+export function readSmall(source: SourceTree, entry: FileEntry): Buffer | null {
+  let fd: number
+  try {
+    fd = source.open(entry.path)
+  } catch (error) {
+    if (error instanceof FileError) return null
+    throw error
+  }
+  try {
+    const length = readAtLeast(fd, entry.size)
+    const after = statAt(fd, '')
+    const same = isOfEntry(after, entry) && length === entry.size && sameContent(after, entry)
+    return same ? readBuffer.subarray(0, length) : null
+  } catch (error) {
+    if (error instanceof SystemError) return null
+    throw error
+  } finally {
+    close(fd)
+  }
 }
 
 function decodeRequest(c: Cursor): Request {

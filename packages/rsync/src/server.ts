@@ -10,8 +10,9 @@ import { SystemError } from './kernel.js'
 import { listLine } from './output/list.js'
 import { destinationExcluded } from './output/names.js'
 import { join, type RawPath, toBytes } from './raw-path.js'
-import { receive } from './receive/receive.js'
-import { answerRename, ROUND, receiveRound } from './rounds.js'
+import { put, takesPuts } from './receive/put.js'
+import { flistFormat, receive } from './receive/receive.js'
+import { answerRename, ROUND, receivePut, receiveRound, VERDICT } from './rounds.js'
 import { argumentsOf, type Places } from './send/arguments.js'
 import { incompressible } from './send/incompressible.js'
 import { send } from './send/send.js'
@@ -114,11 +115,17 @@ export async function serve(
 /** A session that lasts: list after list, and what else there is (rounds.ts). */
 async function serveRounds(session: Transfer, invocation: Invocation, options: ServeOptions): Promise<void> {
   const { settings, agreement, channel, sums, log, here } = session
+  const puts = takesPuts(settings) && options.module?.hidesNames !== true
   for (;;) {
     options.onIdle?.(true)
     const round = await receiveRound(channel)
     options.onIdle?.(false)
     if (round.kind === 'end') return
+    if (round.kind === 'put') {
+      channel.out.u8(await servePut(session, puts, invocation, options))
+      await channel.flush()
+      continue
+    }
     if (round.kind === 'rename') {
       await answerRename(channel, rename(session, invocation, options, round))
       continue
@@ -130,6 +137,33 @@ async function serveRounds(session: Transfer, invocation: Invocation, options: S
     session.failed ||= transfer.failed
     session.ioError |= transfer.ioError
     session.stats.totalSize += transfer.stats.totalSize
+  }
+}
+
+/** One file for a client that is in a hurry. */
+async function servePut(
+  session: Transfer,
+  takes: boolean,
+  invocation: Invocation,
+  { root, base, module }: ServeOptions,
+): Promise<number> {
+  const { settings, agreement, channel, sums, log, here } = session
+  const transfer = new Transfer(settings, agreement, channel, sums, log, { ...here, role: 'receiver' })
+  const what = await receivePut(channel, flistFormat(transfer, [], undefined), sums)
+  if (!takes) return VERDICT.LISTS
+  if (what === null) return VERDICT.LIST
+  let tree: Destination
+  try {
+    tree = new Destination(root.open(root.resolve(base, (invocation.operands[0] ?? '.') as RawPath)))
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error
+    return VERDICT.LIST
+  }
+  try {
+    return put(transfer, tree, what, { incomingChmod: module?.incomingChmod ?? [] }) ? VERDICT.PUT : VERDICT.LIST
+  } finally {
+    tree.close()
+    session.stats.totalSize += what.content.length
   }
 }
 

