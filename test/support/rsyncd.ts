@@ -106,6 +106,8 @@ export class Rsyncd {
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
     }
     await this.#exit
+    // Its children may take a moment longer; until then the port looks as if somebody listened.
+    await until('nobody listens any more', () => !listens(this.port))
   }
 }
 
