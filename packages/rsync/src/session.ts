@@ -206,6 +206,8 @@ export class Session {
 
   static async #agreed(options: SessionOptions, channel: Channel, agreement: Agreement): Promise<Session> {
     const { checksum, seed, compatFlags } = agreement
+    // A server of ours waits for no acknowledgement.
+    if ((compatFlags & CF.LASTING) !== 0) channel.quiet = true
     const sums = await acquireSums(checksum, seed, (compatFlags & CF.CHKSUM_SEED_FIX) !== 0)
     return new Session(options, channel, agreement, sums)
   }

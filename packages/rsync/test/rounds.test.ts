@@ -4,9 +4,11 @@ import { execFileSync } from 'node:child_process'
 import {
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -14,6 +16,7 @@ import {
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Sums } from '../src/digest.js'
 import {
   ancestors,
   compareEntries,
@@ -25,9 +28,13 @@ import {
   type SourceTree,
   type TransferOptions,
 } from '../src/index.js'
+import { askForPut, VERDICT } from '../src/rounds.js'
 import { OurDaemon } from './hostile-peer.js'
-import { describeTree, openTree, temporaryDirectory } from './stage.js'
+import { describeTree, openTree, randomBytes, temporaryDirectory } from './stage.js'
 import { openSession, StockDaemon, sessionOptions, VERSIONS } from './stock.js'
+
+/** As a mirror sends its changes. */
+const MIRROR = { delete: true, ignoreTimes: true }
 
 interface Pair {
   root: string
@@ -40,9 +47,7 @@ interface Pair {
 async function pair(t: TestContext, module: string[] = [], more: Partial<SessionOptions> = {}): Promise<Pair> {
   const daemon = await OurDaemon.start(t, { module: ['munge symlinks = no', ...module] })
   const root = temporaryDirectory(t)
-  const session = await Session.open(
-    sessionOptions(daemon.port, '', { delete: true, ignoreTimes: true, ...more, remote: remoteOf(daemon) }),
-  )
+  const session = await Session.open(sessionOptions(daemon.port, '', { ...MIRROR, ...more, remote: remoteOf(daemon) }))
   t.after(() => session.destroy())
   return { root, source: openTree(t, root), daemon, session }
 }
@@ -118,6 +123,114 @@ test('a delta, and content that goes ahead, in later lists', async (t) => {
     const report = await send(all, ['small'], { ahead: true, onArrived: ({ path }) => arrived.push(path) })
     assert.deepEqual([i, report.errors, arrived], [i, [], ['small']])
     assert.equal(readFileSync(join(daemon.module, 'small'), 'latin1'), `${i}`)
+  }
+})
+
+test('one small change is one message each way, and leaves what a list would leave', async (t) => {
+  const all = await pair(t, ['incoming chmod = Fo-r'])
+  const { root, session, daemon } = all
+  mkdirSync(join(root, 'a/b'), { recursive: true })
+  await send(all, ['a/b'])
+  for (const [path, text] of [
+    ['new', 'new'],
+    ['new', 'and once more'],
+    ['a/b/deep', 'x'.repeat(1 << 16)],
+    ['a/b/deep', ''],
+    ['a/odd \n name', '\0'],
+  ]) {
+    writeFileSync(join(root, path), text, { mode: 0o640 })
+    utimesSync(join(root, path), 1e9, 1e9 + text.length / 1024)
+    const arrived: string[] = []
+    const report = await send(all, [path], { ahead: true, onArrived: (entry) => arrived.push(entry.path) })
+    assert.ok(report.bytesRead < 10, `${report.bytesRead} bytes are no answer to a put`)
+    assert.deepEqual([report.sent, report.errors, arrived, session.ready], [1, [], [path], true])
+    assert.deepEqual(describeTree(daemon.module), describeTree(root))
+  }
+  writeFileSync(join(root, 'public'), 'for all', { mode: 0o644 })
+  await send(all, ['public'], { ahead: true })
+  assert.equal(statSync(join(daemon.module, 'public')).mode & 0o777, 0o640, 'incoming chmod')
+})
+
+test('what cannot be put goes by a list', async (t) => {
+  const all = await pair(t)
+  const { root, daemon } = all
+  for (const [path, inTheWay] of [
+    ['f', (at: string) => mkdirSync(`${at}/deep`, { recursive: true })],
+    ['g', (at: string) => symlinkSync('/etc/passwd', at)],
+    ['d/h', (at: string) => symlinkSync(daemon.outside, join(at, '..'))],
+    ['e/deep/h', () => undefined],
+  ] as const) {
+    mkdirSync(join(root, path, '..'), { recursive: true })
+    writeFileSync(join(root, path), path)
+    inTheWay(join(daemon.module, path))
+    const report = await send(all, [path], { ahead: true })
+    assert.ok(report.bytesRead > 10)
+    assert.deepEqual([report.errors, [...report.refused]], [[], []])
+    assert.equal(readFileSync(join(daemon.module, path), 'latin1'), path)
+  }
+  assert.deepEqual(describeTree(daemon.module), describeTree(root))
+  assert.deepEqual(describeTree(daemon.outside), { '': describeTree(daemon.outside)[''] })
+})
+
+test('a module with settings of its own takes lists only, and a file that does not fit is told of', async (t) => {
+  for (const setting of ['fake super = yes', 'exclude = /secret', 'temp dir = /']) {
+    const all = await pair(t, [setting])
+    writeFileSync(join(all.root, 'f'), 'f')
+    const { bytesRead, errors } = await send(all, ['f'], { ahead: true })
+    assert.deepEqual([bytesRead > 10, errors], [true, []], setting)
+    assert.equal(readFileSync(join(all.daemon.module, 'f'), 'latin1'), 'f')
+  }
+  const all = await pair(t)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', all.daemon.module])
+  try {
+    await eventually('the worker is replaced', () => !all.session.ready)
+    all.session = await Session.open(sessionOptions(all.daemon.port, '', { ...MIRROR, remote: remoteOf(all.daemon) }))
+    for (let i = 0; i < 3; i++) {
+      writeFileSync(join(all.root, `f${i}`), randomBytes(30_000, i))
+      const { refused } = await send(all, [`f${i}`], { ahead: true })
+      if (i < 2) assert.deepEqual([...refused], [])
+      else assert.match(refused.get(raw('f2')) ?? '', /No space left on device/)
+    }
+    assert.deepEqual(readdirSync(all.daemon.module).sort(), ['f0', 'f1'])
+  } finally {
+    execFileSync('umount', ['-l', all.daemon.module])
+  }
+})
+
+test('a put that is damaged, of more than one file, or leads elsewhere, changes nothing', async (t) => {
+  const all = await pair(t)
+  const { root, daemon } = all
+  writeFileSync(join(root, 'f'), 'text')
+  await send(all, ['f'])
+  symlinkSync(daemon.outside, join(daemon.module, 'out'))
+  const before = [describeTree(daemon.module), describeTree(daemon.outside)]
+  const entry = all.source.look(raw('f')) as FileEntry
+  const content = Buffer.from('evil')
+  const directory = { ...(all.source.look(raw('')) as FileEntry), hasContent: false }
+  const format = { protocol: 32, varintFlags: true, safeFlist: true }
+  const at = (path: string) => ({ ...entry, path: raw(path) })
+  const wrongSum = (sums: Sums): Sums => ({
+    ...sums,
+    file: { reset: () => undefined, update: () => undefined, final: () => Buffer.alloc(sums.length) } as never,
+  })
+  for (const [what, entries, spoil] of [
+    ['a wrong sum', [at('f')], true],
+    ['two files', [at('f'), at('g')], false],
+    ['nothing', [directory], false],
+    ['through a symlink', [at('out/f')], false],
+    ['a name that leads out', [at('../f')], false],
+    ['an absolute name', [at('/f')], false],
+    ['onto the root', [at('')], false],
+    ['a directory whose content is listed', [{ ...directory, hasContent: true, topDir: true }, at('f')], false],
+  ] as const) {
+    const session = await Session.open(sessionOptions(daemon.port, '', { ...MIRROR, remote: remoteOf(daemon) }))
+    const sums = spoil ? wrongSum(session.sums) : session.sums
+    const verdict = await askForPut(session.channel, format, sums, { entries: [...entries], content }).catch(
+      () => 'ended',
+    )
+    session.destroy()
+    assert.notEqual(verdict, VERDICT.PUT, what)
+    assert.deepEqual([describeTree(daemon.module), describeTree(daemon.outside)], before, what)
   }
 })
 
@@ -263,7 +376,7 @@ test('in memory, to a local directory, the same is spoken', async (t) => {
   const to = temporaryDirectory(t)
   const source = openTree(t, root)
   const remote = { host: '', module: '', path: to, local: true as const }
-  const session = await Session.open(sessionOptions(0, '', { delete: true, ignoreTimes: true, remote }))
+  const session = await Session.open(sessionOptions(0, '', { ...MIRROR, remote }))
   t.after(() => session.destroy())
   assert.equal(session.lasts, true)
   for (let i = 0; i < 5; i++) {
