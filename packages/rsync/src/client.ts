@@ -7,7 +7,15 @@ import { Channel } from './channel.js'
 import { ClientLog, type Output } from './client-log.js'
 import { acquireSums, type Checksum, listSum } from './digest.js'
 import { machine } from './disk/root.js'
-import { ConnectError, FileError, ProtocolError, RemoteError, TimeoutError, TransferError } from './errors.js'
+import {
+  ConnectError,
+  FileError,
+  type InItsWords,
+  ProtocolError,
+  RemoteError,
+  TimeoutError,
+  TransferError,
+} from './errors.js'
 import { encodeRules, FilterError, FilterList, FilterScopes, type Reading, readRuleFile } from './filter.js'
 import { SourceTree } from './flist/source.js'
 import { type Agreement, type Credentials, handshake, shellHandshake } from './handshake.js'
@@ -136,6 +144,8 @@ class Client {
     if (error instanceof TransferError && error.silent) return error.exitCode
     if (error instanceof TransferError || error instanceof UsageError || error instanceof FilterError)
       return say(error.message, error.exitCode)
+    const { told } = error as { told?: InItsWords }
+    if (told !== undefined) return say(told.text, told.exitCode)
     if (error instanceof RemoteError) return say(error.quoted ? '' : error.message, error.exitCode)
     if (error instanceof TimeoutError)
       return say(ioTimeout(this.#role, Math.round(this.settings.timeoutMs / 1000)).text, RERR.TIMEOUT)
@@ -143,10 +153,8 @@ class Client {
       const reset = (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET'
       if (reset && this.#child === undefined)
         return say(`rsync: [${this.#role}] read error: Connection reset by peer (104)`, RERR.SOCKETIO)
-      if (error.exitCode !== undefined) return say(error.message, error.exitCode)
       return say(connectionClosed(this.#channel?.bytesRead ?? 0, this.#role).text, Math.max(RERR.STREAMIO, childCode))
     }
-    if (error instanceof ProtocolError && error.told !== undefined) return say(error.told.text, error.told.exitCode)
     if (error instanceof ProtocolError) return say(`rsync: [${this.#role}] ${error.message}`, RERR.PROTOCOL)
     if (error instanceof FileError) return say(`rsync: [${this.#role}] ${error.message}`, RERR.FILEIO)
     throw error

@@ -1,10 +1,15 @@
 import { printable } from './raw-path.js'
 
+/** What rsync itself says of an error, and its exit code, where it has words for it that ours are not. */
+export interface InItsWords {
+  text: string
+  exitCode: number
+}
+
 /** The peer is wrong: what it sent is not the protocol. The session ends. */
 export class ProtocolError extends Error {
   readonly code = 'RSYNC_PROTOCOL'
-  /** What rsync itself says, and its exit code, where it has words for it. */
-  told: { text: string; exitCode: number } | undefined
+  told: InItsWords | undefined
   constructor(what: string, problem: string, options?: ErrorOptions) {
     super(`protocol error in ${what}: ${problem}`, options)
   }
@@ -16,6 +21,7 @@ export type RemoteReason = 'auth' | 'unknown-module' | 'read-only' | 'denied' | 
 /** The peer reported a failure. The session ends; its text is quoted as data. */
 export class RemoteError extends Error {
   readonly code = 'RSYNC_REMOTE'
+  told: InItsWords | undefined
   constructor(
     readonly reason: RemoteReason,
     message: string,
@@ -49,8 +55,7 @@ export class FileError extends Error {
 /** The peer could not be reached, or the connection broke. Worth another try later. */
 export class ConnectError extends Error {
   readonly code = 'RSYNC_CONNECT'
-  /** rsync's exit code, where it is not that of a connection that broke. */
-  exitCode: number | undefined
+  told: InItsWords | undefined
 }
 
 /** Nothing came from the peer for longer than the time-out. Worth another try later. */

@@ -113,13 +113,16 @@ export async function shellHandshake(channel: Channel, options: AgreeOptions): P
   if (theirs < PROTOCOL.MIN || theirs > 255) {
     // io.c: what a login script prints is taken for a version.
     const known = theirs >= 20 && theirs < PROTOCOL.MIN
-    throw new RemoteError(
+    const error = new RemoteError(
       'refused',
       known
         ? `the rsync there speaks protocol ${theirs}; rsync 3.0 or newer (protocol 30) is needed`
-        : 'protocol version mismatch -- is your shell clean?\n(see the rsync manpage for an explanation)',
+        : 'what came first is no protocol version: does a start-up file of the shell there print something?',
       RERR.PROTOCOL,
     )
+    const text = 'protocol version mismatch -- is your shell clean?\n(see the rsync manpage for an explanation)'
+    if (!known) error.told = { text, exitCode: RERR.PROTOCOL }
+    throw error
   }
   const protocol = Math.min(offered, theirs)
   return agree(channel, options, { protocol: theirs, digests: null }, protocol)
@@ -270,10 +273,8 @@ async function choose(channel: Channel, what: string, ours: string[]): Promise<s
 
 /** What rsync says of a daemon that goes away before it has let us in. */
 const endedWith = (text: string) => (error: unknown) => {
-  if (!(error instanceof ConnectError)) throw error
-  const told = new ConnectError(text, { cause: error })
-  told.exitCode = RERR.STARTCLIENT
-  throw told
+  if (error instanceof ConnectError) error.told = { text, exitCode: RERR.STARTCLIENT }
+  throw error
 }
 
 async function readGreeting(channel: Channel): Promise<Greeting> {
