@@ -42,8 +42,11 @@ export type Round =
   | { kind: 'rename'; from: RawPath; to: RawPath }
   | { kind: 'end' }
 
+/** A channel, as far as decoders need it. */
+type Incoming = Pick<Channel, 'receive' | 'tryReceive'>
+
 /** What the client wants next; the end of the connection is the end of the session. */
-export async function receiveRound(channel: Channel): Promise<Round> {
+export async function receiveRound(channel: Pick<Incoming, 'receive'>): Promise<Round> {
   try {
     return await channel.receive('what comes next', decodeRound)
   } catch (error) {
@@ -91,7 +94,7 @@ export async function askForPut(channel: Channel, format: FlistFormat, sums: Sum
 }
 
 /** The rest of a put; null when its content is not what its checksum says. The content is good until the next read. */
-export async function receivePut(channel: Channel, format: FlistFormat, sums: Sums): Promise<Put | null> {
+export async function receivePut(channel: Incoming, format: FlistFormat, sums: Sums): Promise<Put | null> {
   const decoder = new FlistDecoder(format)
   decoder.begin(0)
   const decode = (c: Cursor) => decoder.decode(c)

@@ -6,6 +6,7 @@ import { parseFakeStat } from '../src/attributes/fake-super.js'
 import { decodeXattrRequest, decodeXattrValue, XattrCodec, type Xattrs } from '../src/attributes/xattr.js'
 import { parseChmod } from '../src/chmod.js'
 import { chooseDigest, parseResponse } from '../src/daemon/secrets.js'
+import type { Sums } from '../src/digest.js'
 import { ProtocolError } from '../src/errors.js'
 import { compileWildcard, matchesWildcard } from '../src/filter/wildmatch.js'
 import { decodeRule, encodeRules, FilterError, FilterList, FilterScopes, type Reading } from '../src/filter.js'
@@ -24,6 +25,7 @@ import { parseInvocation, UsageError } from '../src/options.js'
 import type { RawPath } from '../src/raw-path.js'
 import { Inflater } from '../src/receive/inflater.js'
 import { expandPath, requestedPaths, unescapeArgument } from '../src/remote-args.js'
+import { PUT_MAX, ROUND, receivePut, receiveRound } from '../src/rounds.js'
 import { FRAME_MAX, MSG, S_IFBLK, S_IFIFO } from '../src/wire/constants.js'
 import { Cursor, UNDERFLOW } from '../src/wire/cursor.js'
 import { Demultiplexer, encodeFrame } from '../src/wire/mux.js'
@@ -322,7 +324,38 @@ const idList = written((w) =>
 /** What of a channel decoders use; it ends with UNDERFLOW. */
 function channelOf(bytes: Buffer) {
   const c = new Cursor(bytes)
-  return { receive: async <T extends {}>(_what: string, decode: (c: Cursor) => T): Promise<T> => decode(c) }
+  return {
+    receive: async <T extends {}>(_what: string, decode: (c: Cursor) => T): Promise<T> => decode(c),
+    tryReceive: <T extends {}>(decode: (c: Cursor) => T): T => decode(c),
+  }
+}
+
+const PUT_FORMAT = formatOf(2, [])
+const putBytes = written((w) => {
+  const encoder = new FlistEncoder(PUT_FORMAT, w)
+  for (const entry of ENTRIES.slice(0, 2)) encoder.encode(entry)
+  encoder.end(0)
+  w.i32(5)
+  w.bytes(Buffer.from('hello'))
+  w.bytes(Buffer.alloc(16))
+})
+const putSums = {
+  length: 16,
+  file: { reset: () => undefined, update: () => undefined, final: () => Buffer.alloc(16) },
+} as unknown as Sums
+
+async function readPut(bytes: Buffer): Promise<void> {
+  const put = await receivePut(channelOf(bytes), PUT_FORMAT, putSums)
+  if (put === null) return
+  for (const entry of put.entries) checkEntry(entry, false)
+  assert.ok(put.content.length <= PUT_MAX && put.entries.length <= 64)
+}
+
+async function readRound(bytes: Buffer): Promise<void> {
+  const round = await receiveRound(channelOf(bytes))
+  if (round.kind !== 'rename') return
+  for (const path of [round.from, round.to])
+    for (const name of path.split('/')) assert.ok(name !== '' && name !== '.' && name !== '..' && !name.includes('\0'))
 }
 
 const TARGETS: Record<string, Target> = {
@@ -364,6 +397,15 @@ const TARGETS: Record<string, Target> = {
     bytes: Buffer.from('0200000001000600ffffffff04000400ffffffff20000400ffffffff', 'hex'),
     read: decodePosixAcl,
   },
+  round: {
+    bytes: written((w) => {
+      w.u8(ROUND.RENAME)
+      w.vstring('a/b')
+      w.vstring('c'.repeat(300))
+    }),
+    read: readRound,
+  },
+  put: { bytes: putBytes, read: readPut },
   frames: {
     bytes: Buffer.concat([
       encodeFrame(MSG.DATA, randomBytes(50, 6)),
