@@ -6,10 +6,27 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { atLeast, atMost, type Benchmark, beside, median, percentile } from './figure.js'
 import { writeNumbered } from './numbered.js'
+import { Daemons } from './peers.js'
 import { Daemon, type Stage, Syncline, sleep, until } from './support.js'
 
-/** From the writer's close to the complete file at the destination, beside one `rsync -a` spawned for each change. */
+/**
+ * From the writer's close to the complete file at the destination: by a stock daemon, by ours, in a local directory, and
+ * beside one `rsync -a` spawned for each change.
+ */
 export const latency: Benchmark = async (stage, tell) => {
+  const [oursSource, oursModule] = [stage.dir('source for ours'), stage.dir('module of ours')]
+  const daemons = await Daemons.start(stage, { module: oursModule, source: oursSource })
+  await Syncline.start(stage, oursSource, daemons.url('ours', 'module'))
+  const oursObserver = await Observer.start(stage, oursModule)
+  tell('500 changes of 4 KiB at 20 a second, to a daemon of ours')
+  const ours = await measure(oursObserver, oursSource, { count: 500, perSecond: 20 })
+
+  const [localSource, local] = [stage.dir('source for local'), stage.dir('local')]
+  await Syncline.start(stage, localSource, local)
+  const localObserver = await Observer.start(stage, local)
+  tell('500 changes of 4 KiB at 20 a second, to a local directory')
+  const toLocal = await measure(localObserver, localSource, { count: 500, perSecond: 20 })
+
   const [source, module] = [stage.dir('source'), stage.dir('module')]
   const [plainSource, plainModule] = [stage.dir('plain source'), stage.dir('plain module')]
   const daemon = await Daemon.start(stage, { modules: { m: module, plain: plainModule } })
@@ -38,6 +55,9 @@ export const latency: Benchmark = async (stage, tell) => {
   return [
     atMost('20 changes/s: p50', median(calm), 2, 'ms'),
     atMost('20 changes/s: p99', percentile(calm, 0.99), 15, 'ms'),
+    atMost('20 changes/s, to a daemon of ours: p50', median(ours), 1.2, 'ms'),
+    beside('20 changes/s, to a daemon of ours: p99', percentile(ours, 0.99), 'ms'),
+    beside('20 changes/s, to a local directory: p50', median(toLocal), 'ms'),
     beside('20 changes/s: longest', Math.max(...calm), 'ms'),
     beside('rsync -a per change: p50', median(spawned), 'ms'),
     beside('rsync -a per change: p99', percentile(spawned, 0.99), 'ms'),
