@@ -56,6 +56,11 @@ const REFUSALS: Record<string, Refusal> = {
     code: 1,
     says: /bwlimit.*fast|fast.*bwlimit/,
   },
+  'a remote shell with a quotation mark that is not closed': {
+    parameters: ({ source }) => ["--rsh=ssh -o 'User x", source, 'host:/path'],
+    code: 1,
+    says: /--rsh=.*Missing trailing-'/,
+  },
   'a wrong password': {
     parameters: ({ source, daemon }) => [source, daemon.url('locked', '', 'user')],
     env: { RSYNC_PASSWORD: 'wrong' },

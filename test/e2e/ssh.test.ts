@@ -20,7 +20,9 @@ test(
     makeSmall(source)
     const there = stage.path("a place with 'quotes', $(touch EXECUTED) and * in it")
     fs.mkdirSync(there)
-    const syncline = await Syncline.start(stage, source, `127.0.0.1:${there}/`, { options: ['-e', sshd.rsh] })
+    const syncline = await Syncline.start(stage, source, `127.0.0.1:${there}/`, {
+      options: ['-e', `${sshd.rsh} -o 'ServerAliveInterval 30'`],
+    })
     await syncline.equal(source, there)
     for (let i = 0; i < 60; i++) {
       fs.writeFileSync(`${source}/$(touch EXECUTED) ${i}`, content(3000, i))

@@ -41,6 +41,7 @@ import { Pace } from './pace.js'
 import { fromBytes, type RawPath, toBytes } from './raw-path.js'
 import { receive } from './receive/receive.js'
 import { requestedNames } from './receive/requested.js'
+import { shellWords } from './remote-shell.js'
 import { argumentsOf, type Places } from './send/arguments.js'
 import { incompressible } from './send/incompressible.js'
 import { send } from './send/send.js'
@@ -714,23 +715,6 @@ function connectError(host: string, port: number, error: AddressError, role: Rol
   const each = (error as { errors?: AddressError[] }).errors ?? [error]
   const texts = each.map(({ address, errno = 0 }) => connectFailed(role, host, address ?? host, -errno).text)
   return new TransferError(texts.join(''), RERR.SOCKETIO)
-}
-
-/** main.c do_cmd(): words between spaces; quotes of either kind keep them, and stand for themselves when doubled. */
-function shellWords(command: string): string[] {
-  const quoted = /^(?:"(?:[^"]|"")*"|'(?:[^']|'')*'|[^ "'])+/
-  const words: string[] = []
-  for (let rest = command.trim(); rest !== ''; rest = rest.trimStart()) {
-    const word = quoted.exec(rest)?.[0]
-    if (word === undefined) throw new TransferError(`Missing trailing-${rest[0]} in remote-shell command.`, RERR.SYNTAX)
-    words.push(
-      word.replace(/"((?:[^"]|"")*)"|'((?:[^']|'')*)'/g, (_, double?: string, single?: string) =>
-        double !== undefined ? double.replaceAll('""', '"') : (single ?? '').replaceAll("''", "'"),
-      ),
-    )
-    rest = rest.slice(word.length)
-  }
-  return words
 }
 
 const PASSWORD_MAX = 1024

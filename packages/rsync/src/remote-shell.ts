@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { ConnectError, RemoteError } from './errors.js'
+import { ConnectError, RemoteError, TransferError } from './errors.js'
 import { close, socketPair } from './kernel.js'
 import { printable } from './raw-path.js'
 import { RERR } from './wire/constants.js'
@@ -21,6 +21,26 @@ export interface ShellOptions {
   user?: string | undefined
   /** The program and its first arguments; `ssh` by itself. */
   command: readonly string[]
+}
+
+/**
+ * main.c do_cmd(): words between spaces; quotes of either kind keep them, and stand for themselves when doubled. Throws
+ * TransferError.
+ */
+export function shellWords(command: string): string[] {
+  const quoted = /^(?:"(?:[^"]|"")*"|'(?:[^']|'')*'|[^ "'])+/
+  const words: string[] = []
+  for (let rest = command.trim(); rest !== ''; rest = rest.trimStart()) {
+    const word = quoted.exec(rest)?.[0]
+    if (word === undefined) throw new TransferError(`Missing trailing-${rest[0]} in remote-shell command.`, RERR.SYNTAX)
+    words.push(
+      word.replace(/"((?:[^"]|"")*)"|'((?:[^']|'')*)'/g, (_, double?: string, single?: string) =>
+        double !== undefined ? double.replaceAll('""', '"') : (single ?? '').replaceAll("''", "'"),
+      ),
+    )
+    rest = rest.slice(word.length)
+  }
+  return words
 }
 
 const connected = new Set<string>()

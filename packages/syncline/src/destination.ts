@@ -1,6 +1,15 @@
 import { type BigIntStats, realpathSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { checkTlsFiles, parent, type RawPath, type Remote, type TlsFiles, tlsFilesOf, toBytes } from '@syncline/rsync'
+import {
+  checkTlsFiles,
+  parent,
+  type RawPath,
+  type Remote,
+  shellWords,
+  type TlsFiles,
+  tlsFilesOf,
+  toBytes,
+} from '@syncline/rsync'
 import { ConfigError } from './errors.js'
 
 /**
@@ -22,7 +31,13 @@ const SHELL_FORM = new RegExp(`^${HOST}:([^:].*)$`, 's')
 const URL_FORM = new RegExp(`^rsync(s?)://${HOST}(?::(\\d+))?/([^/]+)(?:/(.*))?$`, 's')
 
 /** How a machine is reached when it is not by its daemon: RSYNC_RSH, as rsync has it, or ssh. */
-export const shellCommand = (text = process.env.RSYNC_RSH ?? 'ssh') => text.split(/\s+/).filter((word) => word !== '')
+function shellCommand(text = process.env.RSYNC_RSH ?? 'ssh'): string[] {
+  try {
+    return shellWords(text)
+  } catch (error) {
+    throw new ConfigError(`--rsh=${text}: ${(error as Error).message}`)
+  }
+}
 
 /**
  * Reads a DEST of the command line. `rsh` is the remote shell with its first arguments, `tls` the files for rsyncs:// where
