@@ -5,10 +5,10 @@
 // -53785 (-R over a symlink), -53786 (a filter file that the module hides), -53789 (an implied parent with content),
 // -53792 (block length 0), -53793, -53795 (absolute --temp-dir, --link-dest), -53797 and -53801 (directories swapped
 // while they are sent), -53799 (metadata through a swapped name), -53800 (--remove-source-files), -53802 (--files-from
-// and merge files), -70452 is daemon-access.test.ts, -70453 delta.test.ts, -70454 tls, -70456 (many arguments),
+// and merge files), -70452 is daemon-access.test.ts, -70453 delta.test.ts, -70456 (many arguments),
 // -70457 (--max-size), -70458 (hard links without -H), -70459 (`.` that is no directory), -70460 (--partial-dir,
-// --backup-dir through symlinks), -70461 (a rule with a backslash at its end), -70462 (a time-out that is none), -70464
-// (arguments in drops). Not ours: exec hooks, the name converter, PROXY headers, zstd, rrsync.
+// --backup-dir through symlinks), -70461 (a rule with a backslash at its end), -70462 (a time-out that is none).
+// Not ours: exec hooks, the name converter, PROXY headers, zstd, rrsync.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import {
@@ -355,6 +355,12 @@ test('daemon: what it hides is neither read, written, deleted, linked nor copied
       args.join(' '),
     )
   }
+  // What a hidden file has of rules must not be told by what they leave out.
+  writeFileSync(join(daemon.module, 'dir/secret'), '- told')
+  writeFileSync(join(daemon.module, 'dir/told'), 'x')
+  assert.match(stock(['-r', '--filter=dir-merge secret', `${url}dir/`]), /told/)
+  writeFileSync(join(daemon.module, 'dir/secret'), SECRET)
+  utimesSync(join(daemon.module, 'dir/secret'), 1_700_000_000, 1_700_000_000)
   const liar = await lyingClient(daemon.port, [OPTIONS], ['m/'])
   liar.list([lieDirectory(''), lieDirectory('hidden'), lie('hidden/file', { size: 5 })])
   for (const ndx of [1, 2]) liar.content(ndx, 'hello')

@@ -125,6 +125,11 @@ function readInside(file: RawPath): Buffer | null {
   return tree.readSmall(file.replace(/^\/+/, '') as RawPath, RULES_MAX)
 }
 
+/** What a client's rules may be read from: what the module hides tells nothing, not even by what it excludes. */
+function readVisible(file: RawPath): Buffer | null {
+  return filter.hides(root.resolve('' as RawPath, file), false) ? null : readInside(file)
+}
+
 const places: Places = {
   enter: (base, path) => root.resolve(base, path),
   tree: (directory, follows, named) =>
@@ -200,7 +205,7 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     log,
     asRoot: process.geteuid?.() === 0,
     umask: process.umask(),
-    reading: reading(readInside),
+    reading: reading(readVisible),
     openNames,
     onIdle: (isIdle) => {
       if (!isIdle) idle.delete(channel)
