@@ -302,6 +302,48 @@ describe('life', () => {
   )
 
   test(
+    'the process that accepts dies: who was logging in gives the place back, who is in goes on, and the next get in',
+    staged(async (stage) => {
+      const secrets = stage.path('secrets')
+      write(secrets, 'user:secret\n', 0o600)
+      const locked = `[locked]\npath = /\nmax connections = 1\nauth users = user\nsecrets file = ${secrets}\n`
+      const { rsyncd, module, url } = await served(stage, locked)
+      const running = await slowPull(stage, url, module)
+      const half: Socket = connect(rsyncd.port, '127.0.0.1')
+      half.on('error', () => undefined)
+      half.write('@RSYNCD: 32.0 sha512\nlocked\n')
+      await until('it is asked for a password', () => half.read()?.toString('latin1').includes('AUTHREQD') === true)
+      process.kill(childNamed(rsyncd, 'front.js')!, 'SIGKILL')
+      await until(
+        'another accepts',
+        async () => (await lists(rsyncd.port)) && childNamed(rsyncd, 'front.js') !== undefined,
+      )
+      half.destroy()
+      assert.equal(await logIn(rsyncd.port, 'locked', 'sha512'), '@RSYNCD: OK')
+      succeeded(await running.ended)
+      process.kill(childNamed(rsyncd, 'front.js')!, 'SIGKILL')
+      await sleep(100)
+      rsyncd.signal('SIGTERM')
+      assert.equal(await rsyncd.ended(), '0')
+    }),
+  )
+
+  test(
+    'SIGHUP while its certificate is away: the old configuration stays',
+    staged(async (stage) => {
+      const [certificate, key] = [stage.path('certificate'), stage.path('key')]
+      const request = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost']
+      execFileSync('openssl', [...request, '-keyout', key, '-out', certificate], { stdio: 'ignore' })
+      const tls = `ssl certificate = ${certificate}\nssl key = ${key}\nssl port = ${await freePort()}\n`
+      const { rsyncd, url } = await served(stage, tls)
+      fs.rmSync(certificate)
+      rsyncd.signal('SIGHUP')
+      await until('it is logged', () => rsyncd.log().includes('the configuration was not reloaded'))
+      succeeded(await runRsync(CURRENT, [`${url}/present`, stage.dir('one')]))
+    }),
+  )
+
+  test(
     'SIGHUP with a configuration that cannot be read: the old one stays',
     staged(async (stage) => {
       const { rsyncd, url } = await served(stage)

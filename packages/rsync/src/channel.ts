@@ -52,6 +52,8 @@ export class Channel {
 
   /** The peer is in this process, or at the other end of a pipe: no acknowledgement is ever late. */
   quiet = false
+  /** The peer is this very process: what it says costs nobody else anything. */
+  own = false
 
   readonly #chunks: Buffer[] = []
   #queued = 0
@@ -242,7 +244,13 @@ export class Channel {
 
   /** Ends our side once everything has been handed to the kernel, and waits for the peer's end. */
   async end(): Promise<void> {
-    await new Promise<void>((resolve) => this.socket.end(() => resolve()))
+    const { socket } = this
+    await new Promise<void>((resolve) => {
+      // Node tells a socket that was destroyed, before or meanwhile, of no end.
+      if (socket.destroyed) return resolve()
+      socket.once('close', () => resolve())
+      socket.end(() => resolve())
+    })
     const timer = setTimeout(() => this.destroy(), LINGER_MS)
     await this.untilClosed().catch(() => undefined)
     clearTimeout(timer)

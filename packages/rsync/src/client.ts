@@ -211,6 +211,7 @@ class Client {
     const channel = this.#open(ours)
     channel.quiet = true
     serverChannel.quiet = true
+    for (const one of [channel, serverChannel]) one.own = true
     const code = await this.#sendOver(channel, sources, await this.#agreeLocally(channel), log)
     const theirCode = await served
     return Math.max(code, theirCode)

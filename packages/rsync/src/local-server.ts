@@ -25,6 +25,7 @@ export function joinServer(args: readonly string[], openDirectory?: () => number
 async function serveLocally(socket: Socket, args: readonly string[], root: Root): Promise<void> {
   const channel = new Channel(socket, 0, undefined) // who is in this process is not silent for being gone
   channel.quiet = true
+  channel.own = true
   const log = new ServerLog(channel)
   try {
     const invocation = parseInvocation(args, {})

@@ -65,7 +65,8 @@ export class SessionPool {
    */
   spare(sinceMs: number): Session | undefined {
     const places = this.size - this.#busy.size
-    if (this.#idle.length < 2 || places < 1 || this.#idle[0].session.openedMs < sinceMs) return undefined
+    const next = this.#idle.at(this.#takesLast ? -1 : 0)
+    if (this.#idle.length < 2 || places < 1 || next === undefined || next.session.openedMs < sinceMs) return undefined
     return this.#takeReady()
   }
 
@@ -147,7 +148,11 @@ export class SessionPool {
 
   /** Of those that last the one that was used last: it, and the process at its other end, are warm. */
   #next() {
-    return this.#idle.at(-1)?.session.lasts === true ? this.#idle.pop() : this.#idle.shift()
+    return this.#takesLast ? this.#idle.pop() : this.#idle.shift()
+  }
+
+  get #takesLast(): boolean {
+    return this.#idle.at(-1)?.session.lasts === true
   }
 
   get #total(): number {

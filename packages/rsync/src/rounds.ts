@@ -30,8 +30,8 @@ export const ROUND = { END: 0, LIST: 1, RENAME: 2, DONE: 3, PUT: 4 } as const
 export const VERDICT = { PUT: 0, LIST: 1, LISTS: 2 } as const
 /** No longer files are put. */
 export const PUT_MAX = 1 << 16
-/** Nor deeper ones: a list of so many entries is no hurry. */
-const PUT_ENTRIES_MAX = 64
+/** Nor deeper ones. */
+export const PUT_ENTRIES_MAX = 64
 
 const PATH_MAX = 4095
 const REASON_MAX = 1000
@@ -77,10 +77,17 @@ export interface Put {
   /** In the order of a list: one regular file, and the directories above it. */
   entries: FileEntry[]
   content: Buffer
+  /** Of the content. */
+  sum: Buffer
 }
 
 /** Asks the server to put the only file among `entries` in its place. */
-export async function askForPut(channel: Channel, format: FlistFormat, sums: Sums, put: Put): Promise<number> {
+export async function askForPut(
+  channel: Channel,
+  format: FlistFormat,
+  sums: Sums,
+  put: Omit<Put, 'sum'>,
+): Promise<number> {
   const { out } = channel
   out.u8(ROUND.PUT)
   const encoder = new FlistEncoder(format, out)
@@ -108,7 +115,8 @@ export async function receivePut(channel: Incoming, format: FlistFormat, sums: S
   within('length of a put', length, 0, PUT_MAX)
   const content = await channel.receive('content of a put', (c) => c.bytes(length))
   const expected = await channel.receive('checksum of a put', (c) => c.bytes(sums.length))
-  return sumOf(content, sums).equals(expected) ? { entries, content } : null
+  const sum = sumOf(content, sums)
+  return sum.equals(expected) ? { entries, content, sum } : null
 }
 
 function sumOf(content: Buffer, { file }: Sums): Buffer {

@@ -3,7 +3,7 @@ import type { Channel } from './channel.js'
 import { acquireSums, type Checksum, listSum } from './digest.js'
 import { Destination } from './disk/destination.js'
 import type { Root } from './disk/root.js'
-import { TransferError } from './errors.js'
+import { ConnectError, TransferError } from './errors.js'
 import { decodeRule, FilterList, FilterScopes, listTravels, type Reading, receiveRules } from './filter.js'
 import { agreeAsServer } from './handshake.js'
 import { SystemError } from './kernel.js'
@@ -11,7 +11,7 @@ import { listLine } from './output/list.js'
 import { destinationExcluded } from './output/names.js'
 import { join, type RawPath, toBytes } from './raw-path.js'
 import { put, takesPuts } from './receive/put.js'
-import { flistFormat, receive } from './receive/receive.js'
+import { baseTold, flistFormat, receive } from './receive/receive.js'
 import { answerRename, ROUND, receivePut, receiveRound, VERDICT } from './rounds.js'
 import { argumentsOf, type Places } from './send/arguments.js'
 import { incompressible } from './send/incompressible.js'
@@ -131,6 +131,7 @@ async function serveRounds(session: Transfer, invocation: Invocation, options: S
       continue
     }
     const transfer = new Transfer(settings, agreement, channel, sums, log, { ...here })
+    log.attach?.(transfer)
     await serveReceiving(transfer, invocation, options)
     channel.out.u8(ROUND.DONE)
     await channel.flush()
@@ -152,12 +153,14 @@ async function servePut(
   const what = await receivePut(channel, flistFormat(transfer, [], undefined), sums)
   if (!takes) return VERDICT.LISTS
   if (what === null) return VERDICT.LIST
+  log.attach?.(transfer)
+  const top = root.resolve(base, (invocation.operands[0] ?? '.') as RawPath)
+  transfer.here.base = baseTold(transfer.here, top)
   let tree: Destination
   try {
-    tree = new Destination(root.open(root.resolve(base, (invocation.operands[0] ?? '.') as RawPath)))
-  } catch (error) {
-    if (!(error instanceof SystemError)) throw error
-    return VERDICT.LIST
+    tree = new Destination(root.open(top))
+  } catch {
+    return VERDICT.LIST // which says why
   }
   try {
     return put(transfer, tree, what, { incomingChmod: module?.incomingChmod ?? [] }) ? VERDICT.PUT : VERDICT.LIST
@@ -187,7 +190,7 @@ function rename(
     log.local?.(`renamed ${join(top, from)} to ${join(top, to)}`)
     return ''
   } catch (error) {
-    if (!(error instanceof SystemError)) throw error
+    if (!(error instanceof SystemError || error instanceof ConnectError)) throw error
     return error.message
   }
 }

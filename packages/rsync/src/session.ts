@@ -12,7 +12,7 @@ import { groupName, userName } from './kernel.js'
 import type { Pace } from './pace.js'
 import type { RawPath } from './raw-path.js'
 import { openShell, sharingConnection } from './remote-shell.js'
-import { askForPut, askForRename, LASTING, PUT_MAX, ROUND, receiveDone, VERDICT } from './rounds.js'
+import { askForPut, askForRename, LASTING, PUT_ENTRIES_MAX, PUT_MAX, ROUND, receiveDone, VERDICT } from './rounds.js'
 import { readSmall, type SenderReport, sendFiles } from './sender.js'
 import { explainLoss, secure, TLS_PORT, type TlsFiles } from './tls.js'
 import { CF, DEFAULT_PORT, MSG, PROTOCOL } from './wire/constants.js'
@@ -214,7 +214,7 @@ export class Session {
 
   /** Whether it takes more than one list, and can rename. */
   get lasts(): boolean {
-    return (this.agreement.compatFlags & CF.LASTING) !== 0
+    return (this.agreement.compatFlags & CF.LASTING) !== 0 && !this.options.dryRun
   }
 
   /** Whether it takes another list now. */
@@ -323,7 +323,8 @@ export class Session {
     if (!this.#puts || !options.numericIds || options.dryRun || agreement.compress !== null) return null
     const [file, ...others] = entries.filter(({ mode }) => !isDirectory(mode))
     if (file === undefined || others.length > 0 || !isRegular(file.mode) || file.linkGroup !== '') return null
-    if (file.size > PUT_MAX || entries.some(({ hasContent }) => hasContent)) return null
+    if (file.size > PUT_MAX || entries.length > PUT_ENTRIES_MAX || entries.some(({ hasContent }) => hasContent))
+      return null
     const content = readSmall(source, file)
     if (content === null) return null
     const verdict = await askForPut(channel, this.#format, this.sums, { entries: [...entries], content })

@@ -104,6 +104,10 @@ export class OurDaemon {
     }))
   }
 
+  get runs(): boolean {
+    return this.#child?.exitCode === null && this.#child.signalCode === null
+  }
+
   signal(name: NodeJS.Signals): void {
     this.#child?.kill(name)
   }

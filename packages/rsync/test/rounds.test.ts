@@ -353,22 +353,62 @@ test('a file that was torn, or could not be read, is not said to have arrived', 
 
 test('a session that waits is ended by SIGTERM, SIGHUP, and when another directory is at the path of the module', async (t) => {
   for (const how of ['SIGTERM', 'SIGHUP', 'replaced'] as const) {
-    const all = await pair(t)
+    const all = await pair(t, ['max connections = 1'])
     const { root, session, daemon } = all
     writeFileSync(join(root, 'f'), 'f')
     await send(all, ['f'])
     assert.equal(session.ready, true)
+    const workers = daemon.processes().filter(({ worker }) => worker)
     if (how === 'replaced') {
       renameSync(daemon.module, `${daemon.module}.old`)
       mkdirSync(daemon.module)
     } else daemon.signal(how)
     await eventually(`${how}: the session ends`, () => !session.ready)
-    if (how === 'SIGTERM') continue
+    // Neither a process nor a connection is kept for it.
+    await eventually(`${how}: its worker ends`, () => workers.every(({ pid }) => !existsSync(`/proc/${pid}`)))
+    if (how === 'SIGTERM') {
+      await eventually('the daemon ends', () => !daemon.runs)
+      continue
+    }
     const next = await Session.open(sessionOptions(daemon.port, '', { remote: remoteOf(daemon) }))
     const report = await next.transfer({ source: all.source, entries: listed(all.source, 'f') })
     assert.deepEqual(report.errors, [])
     assert.ok(existsSync(join(daemon.module, 'f')), how)
   }
+})
+
+test('a client that is silent for too long gives its place back', async (t) => {
+  const all = await pair(t, ['max connections = 1', 'timeout = 1'])
+  await send(all, [''])
+  await eventually('the session ends', () => !all.session.ready)
+  await sleep(200)
+  const next = await Session.open(sessionOptions(all.daemon.port, '', { ...MIRROR, remote: remoteOf(all.daemon) }))
+  next.destroy()
+})
+
+test('a directory is put into the place of the module: nothing more goes into the old one', async (t) => {
+  const all = await pair(t)
+  const { root, daemon } = all
+  writeFileSync(join(root, 'f'), 'f')
+  await send(all, ['f'], { ahead: true })
+  renameSync(daemon.module, `${daemon.module}.old`)
+  mkdirSync(daemon.module)
+  writeFileSync(join(root, 'g'), 'g')
+  await assert.rejects(send(all, ['g'], { ahead: true }))
+  assert.deepEqual(readdirSync(`${daemon.module}.old`), ['f'])
+})
+
+test('a file too deep to be put goes by a list', async (t) => {
+  const all = await pair(t)
+  const deep = 'd/'.repeat(80)
+  mkdirSync(join(all.root, deep), { recursive: true })
+  writeFileSync(join(all.root, deep, 'f'), 'f')
+  for (let i = 0; i < 2; i++) {
+    const { errors } = await send(all, [`${deep}f`], { ahead: true })
+    assert.deepEqual(errors, [])
+  }
+  assert.equal(all.session.ready, true)
+  assert.ok(existsSync(join(all.daemon.module, deep, 'f')))
 })
 
 test('in memory, to a local directory, the same is spoken', async (t) => {

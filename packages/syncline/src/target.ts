@@ -11,6 +11,7 @@ import {
   type RawPath,
   RemoteError,
   SystemError,
+  TransferError,
   type TransferReport,
 } from '@syncline/rsync'
 import type { Batch } from './batch.js'
@@ -569,6 +570,8 @@ export class Target {
     if (isConnectionLoss(error) && ++this.#lost <= LOST_MAX) throw error
     if (error instanceof RemoteError && error.permanent) throw error
     if (isConnectionLoss(error) || error instanceof RemoteError || error instanceof ProtocolError) return error.message
+    // What the receiver asks for is more than we may hold for it.
+    if (error instanceof TransferError) return error.message
     throw error
   }
 
@@ -715,7 +718,7 @@ export class Target {
     if (this.#stopping) return
     if (cause instanceof HaltError) return this.halt(cause.message)
     if (!(cause instanceof Error)) throw cause
-    const ours = cause instanceof FileError || cause instanceof SystemError
+    const ours = cause instanceof FileError || cause instanceof SystemError || cause instanceof TransferError
     if (!ours && !(cause instanceof RemoteError) && !isConnectionLoss(cause) && !(cause instanceof ProtocolError))
       throw cause
     const state = cause instanceof RemoteError && cause.permanent ? 'refused' : 'backing-off'

@@ -1,5 +1,5 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
-import { existsSync, fstatSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, fstatSync, readFileSync, rmSync, stat, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { availableParallelism, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
@@ -108,6 +108,8 @@ interface Connection {
   user: string
   readOnly: boolean
   worker: Worker | null
+  /** It has been given to its worker. */
+  entered: boolean
 }
 
 /** A process that serves a module; `ready` says why it cannot. */
@@ -120,6 +122,8 @@ interface Worker {
   jobs: Set<number>
   ready: Promise<{ reply: string; log: string } | null>
   retired: boolean
+  /** It is being looked whether `place` is still at `path`. */
+  looking: boolean
 }
 
 /** The one privileged process of a daemon: it opens what must be opened, decides, and starts the others. */
@@ -133,6 +137,8 @@ class Monitor {
   /** They stay open here, though only the front accepts: while it is replaced, clients wait. */
   #listeners: Listener[] = []
   #front: ChildProcess | undefined
+  /** The highest that a front has given to a connection; the first follow our own, for the log. */
+  #lastId = process.pid - 1
   /** Nobody new gets in: after SIGTERM, or because there is one connection only. */
   #stopping = false
   /** SIGTERM was heard. */
@@ -191,6 +197,7 @@ class Monitor {
       log.open(logFile)
     } catch (error) {
       this.#log.write(LOG.failed(`failed to open log-file ${logFile}`, error as Error))
+      this.#moduleLogs.set(logFile, this.#log) // until SIGHUP
       return this.#log
     }
     this.#moduleLogs.set(logFile, log)
@@ -232,7 +239,7 @@ class Monitor {
 
   async #startFront(): Promise<void> {
     const listeners = this.#listeners
-    const front = fork(fileURLToPath(new URL('./front.js', import.meta.url)), [], {
+    const front = fork(fileURLToPath(new URL('./front.js', import.meta.url)), [`${this.#lastId + 1}`], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...listeners.map(({ fd }) => fd)],
     })
     this.#front = front
@@ -253,17 +260,21 @@ class Monitor {
   /** A front that crashed is replaced; what was logging in is lost, what has a worker goes on. */
   #frontEnded(): void {
     this.#front = undefined
+    for (const [id, { entered }] of [...this.#connections]) if (!entered) this.#release(id)
     if (this.#stopping) return this.#endIfIdle()
     this.#log.write('the process that accepts connections has ended; starting another')
-    setTimeout(() => void this.#startFront(), RESTART_MS)
+    setTimeout(() => {
+      if (this.#stopping) this.#endIfIdle()
+      else void this.#startFront()
+    }, RESTART_MS)
   }
 
   #tellFront(message: ToFront): void {
     if (this.#front?.connected) this.#front.send(message)
   }
 
-  #frontConfig(): FrontConfig {
-    const { globals, modules, defaults } = this.config
+  #frontConfig(from = this.config): FrontConfig {
+    const { globals, modules, defaults } = from
     const nobody = this.#asRoot ? frontIdentity(globals.daemonUid) : null
     return {
       uid: nobody?.uid ?? null,
@@ -272,7 +283,7 @@ class Monitor {
         ...pick(module),
         authenticates: module.authUsers !== '',
       })),
-      reverseLookup: needsReverseLookup(this.config),
+      reverseLookup: needsReverseLookup(from),
       globalLookup: defaults.reverseLookup,
       motd: readMotd(globals.motdFile),
       tls:
@@ -288,6 +299,7 @@ class Monitor {
   // What the front asks
 
   async #hear(message: FromFront, handle: Handle): Promise<void> {
+    if ('id' in message) this.#lastId = Math.max(this.#lastId, message.id)
     switch (message.kind) {
       case 'ready':
         return
@@ -322,7 +334,16 @@ class Monitor {
       this.#log.write(LOG.maxConnections(module.maxConnections), id)
       return REPLY.maxConnections(module.maxConnections)
     }
-    this.#connections.set(id, { module, host, address, claim, user: '', readOnly: module.readOnly, worker: null })
+    this.#connections.set(id, {
+      module,
+      host,
+      address,
+      claim,
+      user: '',
+      readOnly: module.readOnly,
+      worker: null,
+      entered: false,
+    })
     return null
   }
 
@@ -334,6 +355,7 @@ class Monitor {
     if (module.authUsers !== '') {
       if (auth === null) return REPLY.authFailed(module.name)
       const result = await authenticate(auth, module)
+      if (!this.#connections.has(id)) return REPLY.protocolError // the front is gone, and whoever was logging in
       if (!result.ok) {
         for (const line of result.log) this.#log.write(line, id)
         this.#log.write(LOG.authFailed(module.name, host, address, auth.user, result.cause), id)
@@ -399,8 +421,15 @@ class Monitor {
 
   /** Sessions that last, and wait for what their clients want next, would wait in a directory that has been replaced. */
   #retireReplaced(): void {
-    for (const worker of this.#workers)
-      if (!worker.retired && worker.place !== placeOf(worker.path)) this.#retire(worker)
+    for (const worker of this.#workers) {
+      if (worker.retired || worker.looking) continue
+      worker.looking = true
+      // A filesystem that hangs must not hold up everybody else.
+      stat(Buffer.from(worker.path, 'latin1'), { bigint: true }, (error, found) => {
+        worker.looking = false
+        if (worker.place !== (error === null ? `${found.dev}:${found.ino}` : '')) this.#retire(worker)
+      })
+    }
   }
 
   #startWorker(key: string, place: string, config: WorkerConfig): Worker {
@@ -413,7 +442,7 @@ class Monitor {
       settle = resolve
     })
     const { path } = config.module
-    const worker: Worker = { key, place, path, process: child, jobs: new Set(), ready, retired: false }
+    const worker: Worker = { key, place, path, process: child, jobs: new Set(), ready, retired: false, looking: false }
     this.#workers.add(worker)
     child.on('message', (message: FromWorker) => {
       if (message.kind === 'started') settle(null)
@@ -460,6 +489,7 @@ class Monitor {
       handle.close()
       return this.#release(id)
     }
+    connection.entered = true
     const { user, host, address, readOnly, worker } = connection
     const job = { id, early, protocol, user, host, address, readOnly }
     worker.process.send({ kind: 'job', job } satisfies ToWorker, handle as never, undefined, () => handle.close())
@@ -480,8 +510,10 @@ class Monitor {
   /** SIGHUP: what is going on goes on as it was; what comes next finds the new configuration. */
   #reload(): void {
     let next: DaemonConfig
+    let front: FrontConfig
     try {
       next = this.load()
+      front = this.#frontConfig(next)
     } catch (error) {
       this.#log.write(`the configuration was not reloaded: ${(error as Error).message}`)
       return
@@ -490,14 +522,14 @@ class Monitor {
     try {
       this.#openLog()
       this.#log.reopen()
-      for (const log of this.#moduleLogs.values()) log.close()
+      for (const log of this.#moduleLogs.values()) if (log !== this.#log) log.close()
       this.#moduleLogs.clear()
     } catch (error) {
       this.#log.write(`the log file was not reopened: ${(error as Error).message}`)
     }
     for (const notice of next.notices) for (const line of noticeLines(notice)) this.#log.write(line)
     for (const worker of this.#workers) this.#retire(worker)
-    this.#tellFront({ kind: 'config', config: this.#frontConfig() })
+    this.#tellFront({ kind: 'config', config: front })
   }
 
   /** The first time nobody new gets in, and who is in may finish; the second time ends it at once. */

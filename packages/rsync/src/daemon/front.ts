@@ -20,7 +20,8 @@ let identity = false
 const servers = new Set<Server>()
 const answers = new Map<number, (reply: string | null) => void>()
 let logins = 0
-let nextId = process.ppid
+/** Told by the monitor: a front that replaces another must not give an id again that somebody still has. */
+let nextId = Number(process.argv[2])
 
 type RawHandle = { close(): void }
 const handleOf = (socket: Socket) => (socket as unknown as { _handle: RawHandle })._handle

@@ -12,7 +12,16 @@ import { isRegular } from '../flist/entry.js'
 import { SourceTree } from '../flist/source.js'
 import { agreeAsServer } from '../handshake.js'
 import { loadHashes } from '../hash-wasm.js'
-import { changeRoot, close, openBeneath, openDirectory, readDirectory, SystemError, statAt } from '../kernel.js'
+import {
+  changeRoot,
+  close,
+  openBeneath,
+  openDirectory,
+  readDirectory,
+  SystemError,
+  statAt,
+  statPath,
+} from '../kernel.js'
 import { parseInvocation, UsageError } from '../options.js'
 import { logSummary } from '../output/stats.js'
 import { Pace } from '../pace.js'
@@ -96,8 +105,18 @@ function becomeUser(): void {
   if (uid !== null) process.setuid?.(uid)
 }
 
-/** Whether the module's directory is not removed; that it is replaced the monitor finds out. */
-const isStillThere = () => statAt(root.fd, '').nlink > 0
+/** Whether the module's directory is the one at its path. In a chroot it is the monitor that finds that out. */
+function isStillThere(): boolean {
+  const here = statAt(root.fd, '')
+  if (here.nlink === 0) return false
+  if (config.chroot) return true
+  try {
+    const there = statPath(config.root)
+    return there.dev === here.dev && there.inoHigh === here.inoHigh && there.inoLow === here.inoLow
+  } catch {
+    return true // it may be that we have no right to look
+  }
+}
 
 function refuse(reply: string, log: string): void {
   tell({ kind: 'refused', reply, log })
@@ -208,8 +227,10 @@ async function session(channel: Channel, job: Job, log: DaemonSessionLog): Promi
     reading: reading(readVisible),
     openNames,
     onIdle: (isIdle) => {
-      if (!isIdle) idle.delete(channel)
-      else if (stopping || !isStillThere()) channel.abort(new ConnectError('the daemon ends'))
+      if (!isIdle) {
+        idle.delete(channel)
+        if (!isStillThere()) throw new ConnectError('the module has another directory')
+      } else if (stopping || !isStillThere()) channel.abort(new ConnectError('the daemon ends'))
       else idle.add(channel)
     },
     onMultiplexed: () => {

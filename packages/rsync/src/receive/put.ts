@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
+import { changeMode } from '../chmod.js'
 import type { Destination } from '../disk/destination.js'
 import { type FileEntry, isDirectory, isRegular } from '../flist/entry.js'
 import { close, type Stat, SystemError, writeAt } from '../kernel.js'
@@ -64,18 +65,23 @@ export function takesPuts(settings: Settings): boolean {
 export function put(
   transfer: Transfer,
   tree: Destination,
-  { entries, content }: Put,
+  { entries, content, sum }: Put,
   { incomingChmod }: Pick<ReceiveOptions, 'incomingChmod'>,
 ): boolean {
   const file = entries.find((entry) => isRegular(entry.mode))
   const directories = entries.filter((entry) => isDirectory(entry.mode) && !entry.hasContent)
   if (file === undefined || directories.length !== entries.length - 1) return false
+  const { here } = transfer
   const attributes = new Attributes(transfer, incomingChmod)
   try {
-    for (const { path } of directories) if (!isDirectory(tree.stat(path)?.mode ?? 0)) return false
+    for (const { path, mode } of directories) {
+      if (!isDirectory(tree.stat(path)?.mode ?? 0)) return false
+      // Who is not root may not get back into what he closes: a generator knows how to go about that.
+      if (!here.root && (changeMode(incomingChmod, mode, here.umask) & 0o300) !== 0o300) return false
+    }
     const there = tree.stat(file.path)
     if (there !== null && !isRegular(there.mode)) return false
-    replace(transfer, tree, attributes, file, there, content)
+    replace(transfer, tree, attributes, file, there, content, sum)
     for (const directory of directories.reverse())
       attributes.set(tree, directory.path, directory, tree.stat(directory.path))
   } catch (error) {
@@ -92,6 +98,7 @@ function replace(
   file: FileEntry,
   there: Stat | null,
   content: Buffer,
+  sum: Buffer,
 ): void {
   const iflags = attributes.differences(tree, file.path, file, there, ITEM.TRANSFER, null)
   const temporary = temporaryName(file.path)
@@ -116,5 +123,5 @@ function replace(
   stats.transferred++
   stats.transferredSize += content.length
   stats.literalBytes += content.length
-  log.item(file, iflags, '', { literal: content.length, matched: 0 })
+  log.item(file, iflags, '', { literal: content.length, matched: 0, sum })
 }

@@ -13,7 +13,7 @@ import { SystemError } from '../kernel.js'
 import { fromBytes, type RawPath } from '../raw-path.js'
 import { allowsIncRecurse } from '../server-options.js'
 import type { ChmodRule } from '../settings.js'
-import { IOERR, reasonOf, type Transfer } from '../transfer.js'
+import { type Here, IOERR, reasonOf, type Transfer } from '../transfer.js'
 import { CF, MSG, NDX_FLIST_EOF, NDX_FLIST_OFFSET, RERR } from '../wire/constants.js'
 import type { Cursor } from '../wire/cursor.js'
 import { NdxCodec } from '../wire/ndx.js'
@@ -209,7 +209,7 @@ class IncomingLists {
         break
       }
       this.#check(entry, parent)
-      lists.hold(entry)
+      if (!channel.own) lists.hold(entry)
       if (settings.chmod.length > 0 && !isSymlink(entry.mode))
         entry.mode = changeMode(settings.chmod, entry.mode, transfer.here.umask)
       if (options.sanitizes && !options.mungeSymlinks && isSymlink(entry.mode))
@@ -514,7 +514,7 @@ function opened(transfer: Transfer, root: Root, base: RawPath, localName: RawPat
   try {
     const tree = new Destination(root.open(base), transfer.settings.keepDirlinks)
     const { here } = transfer
-    here.base = here.module === '' ? absolute(base) : `${here.top}${base}`.replace(/(?<=.)\/$/, '')
+    here.base = baseTold(here, base)
     return { tree, base, localName, nothingThere: false }
   } catch (error) {
     throw new TransferError(
@@ -523,6 +523,10 @@ function opened(transfer: Transfer, root: Root, base: RawPath, localName: RawPat
     )
   }
 }
+
+/** What the names of a transfer begin with where they are told: `base` is its destination. */
+export const baseTold = (here: Here, base: RawPath): string =>
+  here.module === '' ? absolute(base) : `${here.top}${base}`.replace(/(?<=.)\/$/, '')
 
 function absolute(path: RawPath): string {
   if (path.startsWith('/')) return path.length > 1 ? path.replace(/\/+$/, '') : path
