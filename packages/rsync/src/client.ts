@@ -632,7 +632,8 @@ class Client {
 
   async #childCode(): Promise<number> {
     const child = this.#child
-    if (child?.pid === undefined) return 0
+    if (child === undefined) return 0
+    if (child.pid === undefined) return RERR.IPC // it did not start: what stock rsync's own child ends with
     if (child.exitCode === null && child.signalCode === null)
       await new Promise((resolve) => child.once('exit', resolve))
     return child.exitCode ?? 0
