@@ -329,6 +329,25 @@ describe('life', () => {
   )
 
   test(
+    'many modules, each with a log of its own: so many processes and files stay open, and nothing is lost',
+    staged(async (stage) => {
+      const MANY = 70
+      const file = (i: number) => stage.path(`own-${i}`)
+      const modules = Array.from({ length: MANY }, (_, i) => `[m${i}]\npath = /\nlog file = ${file(i)}\n`)
+      const { rsyncd } = await served(stage, modules.join(''))
+      for (const i of [...Array(MANY).keys(), 0])
+        succeeded(await runRsync(CURRENT, ['-d', `rsync://127.0.0.1:${rsyncd.port}/m${i}/`]))
+      const workers = () => childrenOf(rsyncd.pid).filter((pid) => commandOf(pid).includes('worker.js'))
+      await until('the other processes have ended', () => workers().length <= 33)
+      const open = fs.readdirSync(`/proc/${rsyncd.pid}/fd`).map((fd) => `/proc/${rsyncd.pid}/fd/${fd}`)
+      const logs = open.filter((fd) => fs.existsSync(fd) && fs.readlinkSync(fd).includes('/own-'))
+      assert.ok(logs.length > 0 && logs.length <= 64, `${logs.length} logs are open`)
+      const begun = (i: number) => fs.readFileSync(file(i), 'latin1').split('building file list').length - 1
+      for (let i = 0; i < MANY; i++) await until(`m${i} has its log`, () => begun(i) === (i === 0 ? 2 : 1))
+    }),
+  )
+
+  test(
     'SIGHUP while its certificate is away: the old configuration stays',
     staged(async (stage) => {
       const [certificate, key] = [stage.path('certificate'), stage.path('key')]

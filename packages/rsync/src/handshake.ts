@@ -61,6 +61,8 @@ export interface AgreeOptions {
   incRecurse?: boolean
   /** The peer will send names of files between its frames. */
   namesFollow?: boolean | undefined
+  /** The session may last (rounds.ts). */
+  lasting?: boolean
 }
 
 export interface HandshakeOptions extends AgreeOptions {
@@ -145,7 +147,9 @@ async function agree(
   if (early) sendChoices()
   await channel.flush()
   channel.mayWriteFrames = early
-  const compatFlags = await channel.receive('compatibility flags', (c) => c.varint())
+  const said = await channel.receive('compatibility flags', (c) => c.varint())
+  // Much is believed of an end that lasts: who has not offered it was told something else, or lies are told.
+  const compatFlags = options.lasting === true ? said : said & ~CF.LASTING
   if (compatFlags & CF.INC_RECURSE && options.incRecurse !== true)
     throw new ProtocolError('compatibility flags', 'incremental recursion, which was not offered')
   const negotiates = (compatFlags & CF.VARINT_FLIST_FLAGS) !== 0
@@ -200,8 +204,6 @@ async function agreedCompression(
 export interface ServerAgreeOptions extends AgreeOptions {
   /** What the client can do, as its arguments say. */
   capabilities: string
-  /** The session may last (rounds.ts). */
-  lasting?: boolean
   /** The checksum seed that the client asks for; 0 where it does not. */
   seed: number
 }

@@ -116,7 +116,9 @@ export class SessionPool {
     }
     // After a failure one attempt tells whether the next is worth while.
     const most = this.#failures > 0 ? 1 : OPENING_MAX
-    const wanted = Math.max(this.size, this.#waiting.length)
+    // Those that last come back when what they are at is done.
+    const returning = [...this.#busy].filter((session) => session.lasts).length
+    const wanted = Math.max(this.size - returning, 1, this.#waiting.length)
     while (this.#opening < most && this.#idle.length + this.#opening < wanted && this.#total < this.#cap)
       this.#openOne()
   }

@@ -42,11 +42,8 @@ export type Round =
   | { kind: 'rename'; from: RawPath; to: RawPath }
   | { kind: 'end' }
 
-/** A channel, as far as decoders need it. */
-type Incoming = Pick<Channel, 'receive' | 'tryReceive'>
-
 /** What the client wants next; the end of the connection is the end of the session. */
-export async function receiveRound(channel: Pick<Incoming, 'receive'>): Promise<Round> {
+export async function receiveRound(channel: Pick<Channel, 'receive'>): Promise<Round> {
   try {
     return await channel.receive('what comes next', decodeRound)
   } catch (error) {
@@ -101,7 +98,11 @@ export async function askForPut(
 }
 
 /** The rest of a put; null when its content is not what its checksum says. The content is good until the next read. */
-export async function receivePut(channel: Incoming, format: FlistFormat, sums: Sums): Promise<Put | null> {
+export async function receivePut(
+  channel: Pick<Channel, 'receive' | 'tryReceive'>,
+  format: FlistFormat,
+  sums: Sums,
+): Promise<Put | null> {
   const decoder = new FlistDecoder(format)
   decoder.begin(0)
   const decode = (c: Cursor) => decoder.decode(c)

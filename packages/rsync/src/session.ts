@@ -141,6 +141,7 @@ export class Session {
         credentials: options.credentials,
         args: (greeting) => serverArgs(options, greeting),
         compress: options.compress,
+        lasting: !options.dryRun,
         ...(options.protocol === undefined ? {} : { protocol: options.protocol }),
         checksums: options.checksums ?? CHECKSUMS,
         ...(options.motd === undefined ? {} : { motd: options.motd }),
@@ -198,6 +199,7 @@ export class Session {
     const { protocol, checksums = CHECKSUMS } = options
     const agreement = await shellHandshake(channel, {
       compress: compresses(options),
+      lasting: !options.dryRun,
       ...(protocol === undefined ? {} : { protocol }),
       checksums,
     })
@@ -214,7 +216,7 @@ export class Session {
 
   /** Whether it takes more than one list, and can rename. */
   get lasts(): boolean {
-    return (this.agreement.compatFlags & CF.LASTING) !== 0 && !this.options.dryRun
+    return (this.agreement.compatFlags & CF.LASTING) !== 0
   }
 
   /** Whether it takes another list now. */

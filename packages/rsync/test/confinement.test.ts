@@ -506,6 +506,8 @@ interface Lie {
   path?: string
   lies: (liar: Liar) => void
   relative?: boolean
+  /** It says that the session lasts, which our client has not asked for. */
+  lasting?: boolean
 }
 
 /** A whole session of a server that sends, after its lists. */
@@ -603,6 +605,16 @@ const LIES: Lie[] = [
       ends(liar)
     },
   },
+  {
+    what: 'content of what shall be left alone, as if the session lasted,',
+    args: ['-rt', '--ignore-existing'],
+    lasting: true,
+    lies: (liar) => {
+      liar.list([top, lie('mine', { size: 1, mtime: 1e9 })])
+      liar.content(1, 'evil')
+      ends(liar)
+    },
+  },
   { what: 'content in a list', args: ['-r', '--list-only'], lies: sends(top, lie('new')) },
   { what: 'content in a dry run', args: ['-rn'], lies: sends(top, lie('mine')) },
   {
@@ -615,7 +627,7 @@ const LIES: Lie[] = [
   },
 ]
 
-for (const { what, args, path = '', lies, relative = false } of LIES) {
+for (const { what, args, path = '', lies, relative = false, lasting = false } of LIES) {
   test(`client: a server that sends ${what} changes nothing of ours`, async (t) => {
     const home = temporaryDirectory(t)
     const dest = join(home, 'dest')
@@ -625,7 +637,7 @@ for (const { what, args, path = '', lies, relative = false } of LIES) {
     utimesSync(join(dest, 'mine'), 1e9, 1e9)
     writeFileSync(join(home, 'names'), 'asked\n')
     const before = describeTree(home, { nanoseconds: false })
-    const port = await lyingServer(t, lies, { relative })
+    const port = await lyingServer(t, lies, { relative, lasting })
     const words = args.map((arg) => arg.replace('NAMES', join(home, 'names')))
     const { text } = await ourClient([...words, '--timeout=2', `rsync://127.0.0.1:${port}/m/${path}`, `${dest}/`])
     assert.doesNotMatch(text, /^HUNG/)

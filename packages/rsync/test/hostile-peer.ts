@@ -295,18 +295,18 @@ export async function lyingClient(
 export function lyingServer(
   t: TestContext,
   lies: (liar: Liar, args: string[]) => Promise<void> | void,
-  more: Partial<FlistFormat> & { incRecurse?: boolean } = {},
+  more: Partial<FlistFormat> & { incRecurse?: boolean; lasting?: boolean } = {},
 ): Promise<number> {
-  const { incRecurse = false, ...format } = more
+  const { incRecurse = false, lasting = false, ...format } = more
   return fakeServer(t, (socket) => {
-    serveLies(socket, lies, incRecurse, format).catch(() => socket.destroy())
+    serveLies(socket, lies, { incRecurse, lasting }, format).catch(() => socket.destroy())
   })
 }
 
 async function serveLies(
   socket: Socket,
   lies: (liar: Liar, args: string[]) => Promise<void> | void,
-  incRecurse: boolean,
+  { incRecurse, lasting }: { incRecurse: boolean; lasting: boolean },
   format: Partial<FlistFormat>,
 ): Promise<void> {
   const channel = new Channel(socket, 10_000, undefined)
@@ -324,7 +324,8 @@ async function serveLies(
   await channel.flush()
   const args: string[] = []
   for (let { text } = await line(0); text !== ''; { text } = await line(0)) args.push(text)
-  const options = { capabilities: incRecurse ? 'LsfxCIvui' : 'LsfxCIvu', seed: 1, compress: false, incRecurse }
+  const capabilities = `LsfxCIvu${incRecurse ? 'i' : ''}${lasting ? '_' : ''}`
+  const options = { capabilities, seed: 1, compress: false, incRecurse, lasting }
   const agreement = await agreeAsServer(channel, options as never, 31)
   const sums = await acquireSums(agreement.checksum, agreement.seed, true)
   const liar = new Liar(channel, agreement, sums, formatOf(agreement, format))

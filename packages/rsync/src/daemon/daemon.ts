@@ -35,6 +35,9 @@ const BACKLOG = 511
 const RESTART_MS = 1000
 /** What a worker may take for its lists and all else: Node's own limit is too low for trees of many million files. */
 const WORKER_MIB = Math.max(4096, Math.floor(totalmem() / 2 ** 21))
+/** Where the configuration names a client (%RSYNC_HOST_ADDR%), each has a worker, and a log, of its own: so many are kept. */
+const IDLE_WORKERS_MAX = 32
+const MODULE_LOGS_MAX = 64
 /** How often it is looked whether the workers' directories are still those at the modules' paths. */
 const LOOK_MS = 1000
 const SD_LISTEN_FDS_START = 3
@@ -192,6 +195,8 @@ class Monitor {
     if (settings.logFile !== null || logFile === '' || logFile === this.config.defaults.logFile) return this.#log
     const known = this.#moduleLogs.get(logFile)
     if (known !== undefined) return known
+    const [oldest] = this.#moduleLogs
+    if (this.#moduleLogs.size >= MODULE_LOGS_MAX) this.#closeModuleLog(...oldest)
     const log = new DaemonLog()
     try {
       log.open(logFile)
@@ -202,6 +207,11 @@ class Monitor {
     }
     this.#moduleLogs.set(logFile, log)
     return log
+  }
+
+  #closeModuleLog(file: RawPath, log: DaemonLog): void {
+    this.#moduleLogs.delete(file)
+    if (log !== this.#log) log.close()
   }
 
   #writePidFile(): void {
@@ -416,6 +426,8 @@ class Monitor {
     const fitting = alike.filter((worker) => !worker.retired)
     const best = fitting.sort((a, b) => a.jobs.size - b.jobs.size).at(0)
     if (best !== undefined && (best.jobs.size === 0 || fitting.length >= availableParallelism())) return best
+    const idle = [...this.#workers].filter(({ retired, jobs }) => !retired && jobs.size === 0)
+    if (idle.length >= IDLE_WORKERS_MAX) this.#retire(idle[0])
     return this.#startWorker(key, place, config)
   }
 
@@ -522,8 +534,7 @@ class Monitor {
     try {
       this.#openLog()
       this.#log.reopen()
-      for (const log of this.#moduleLogs.values()) if (log !== this.#log) log.close()
-      this.#moduleLogs.clear()
+      for (const [file, log] of this.#moduleLogs) this.#closeModuleLog(file, log)
     } catch (error) {
       this.#log.write(`the log file was not reopened: ${(error as Error).message}`)
     }

@@ -38,6 +38,7 @@ import { DaemonSessionLog } from './session-log.js'
 
 const ARGUMENT_MAX = 1 << 16
 const ARGUMENTS_MAX = 4096
+const ARGUMENTS_BYTES_MAX = 1 << 21 // of all together, as Linux has it for a command line
 /** What the wildcards of a session may cost in all. */
 const LISTINGS_MAX = 1000
 const NAMES_MAX = 20_000
@@ -329,7 +330,7 @@ function namesIn(directory: RawPath): readonly string[] | null {
 
 async function readArguments(channel: Channel): Promise<string[]> {
   const args: string[] = []
-  for (;;) {
+  for (let bytes = 0; ; ) {
     const { text } = await channel.receive('argument', (c) => {
       let text = ''
       for (let byte = c.u8(); byte !== 0; byte = c.u8()) {
@@ -339,6 +340,8 @@ async function readArguments(channel: Channel): Promise<string[]> {
       return { text }
     })
     if (text === '') return args
+    bytes += text.length
+    if (bytes > ARGUMENTS_BYTES_MAX) throw new ProtocolError('arguments', `longer than ${ARGUMENTS_BYTES_MAX} bytes`)
     if (args.push(text) > ARGUMENTS_MAX) throw new ProtocolError('arguments', `more than ${ARGUMENTS_MAX}`)
   }
 }

@@ -164,32 +164,30 @@ export class Destination {
       const { dir, name } = this.place(from)
       return rename(dir, name, dir, to.slice(to.lastIndexOf('/') + 1))
     }
-    const source = this.#held(from)
-    try {
-      const target = tree.place(to)
-      rename(source.dir, source.name, target.dir, target.name)
-    } finally {
-      source.release()
-    }
+    this.#withPlace(from, tree, to, rename)
   }
 
   /** As `rename`, where there is nothing at `to`. */
   renameToFree(from: RawPath, to: RawPath): void {
-    const source = this.#held(from)
-    try {
-      const target = this.place(to)
-      renameToFree(source.dir, source.name, target.dir, target.name)
-    } finally {
-      source.release()
-    }
+    this.#withPlace(from, this, to, renameToFree)
   }
 
   /** Gives `from`, which is in `tree`, a further name in this one. */
   link(tree: Destination, from: RawPath, to: RawPath): void {
-    const source = tree.#held(from)
+    tree.#withPlace(from, this, to, link)
+  }
+
+  /** Calls `act` with the places of `from`, here, and of `to`, in `tree`; both directories are open then. */
+  #withPlace(
+    from: RawPath,
+    tree: Destination,
+    to: RawPath,
+    act: (fromDir: number, from: string, toDir: number, to: string) => void,
+  ): void {
+    const source = this.#held(from)
     try {
-      const target = this.place(to)
-      link(source.dir, source.name, target.dir, target.name)
+      const target = tree.place(to)
+      act(source.dir, source.name, target.dir, target.name)
     } finally {
       source.release()
     }

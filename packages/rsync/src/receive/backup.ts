@@ -48,20 +48,17 @@ export class Backup {
    */
   keep(path: RawPath, move: boolean): boolean {
     if (this.transfer.settings.dryRun) return true
-    let to = path
     try {
       const stat = this.tree.stat(path)
       if (stat === null) return true
-      const kept = this.place(path)
-      const { tree } = kept
-      to = kept.path
+      const { tree, path: to } = this.place(path)
       this.#makeRoom(tree, to)
       if (move || !isRegular(stat.mode) || !this.#link(tree, path, to)) this.#move(tree, path, to, stat.mode)
+      if (this.transfer.settings.verbose > 1) this.transfer.log.info(`backed up ${path} to ${to}`)
     } catch (error) {
       this.transfer.fileError('make_backup: rename', path, error)
       return false
     }
-    if (this.transfer.settings.verbose > 1) this.transfer.log.info(`backed up ${path} to ${to}`)
     return true
   }
 

@@ -124,7 +124,11 @@ export class Generator {
     const { settings, channel } = r.transfer
     const { parent: of } = list
     if (r.lists.incRecurse && of !== null && r.onListed === undefined) {
-      this.#attempt(of, () => this.#directory(of, list.start - 1, true))
+      try {
+        this.#directory(of, list.start - 1, true)
+      } catch (error) {
+        this.#refused(of, error)
+      }
       const deletesNow = settings.deleteWhen === 'during' || settings.deleteWhen === 'delay'
       if (deletesNow && of.hasContent && !(of.state & STATE.MISSING_DIR) && !r.nothingThere) this.#deleteIn(of, list)
     }
@@ -235,8 +239,7 @@ export class Generator {
       else if (isRegular(entry.mode)) return this.#regular(list, entry, ndx, false)
       else this.#special(list, entry, ndx)
     } catch (error) {
-      if (!(error instanceof SystemError || error instanceof FileError)) throw error
-      r.transfer.fileError('recv_generator:', entry.path, error)
+      this.#refused(entry, error)
     }
     return undefined
   }
@@ -252,13 +255,9 @@ export class Generator {
   #madeParent: RawPath | null = null
 
   /** What the kernel refuses of one entry is told, and the others go on. */
-  #attempt(entry: FileEntry, act: () => void): void {
-    try {
-      act()
-    } catch (error) {
-      if (!(error instanceof SystemError || error instanceof FileError)) throw error
-      this.r.transfer.fileError('recv_generator:', entry.path, error)
-    }
+  #refused(entry: FileEntry, error: unknown): void {
+    if (!(error instanceof SystemError || error instanceof FileError)) throw error
+    this.r.transfer.fileError('recv_generator:', entry.path, error)
   }
 
   #isSkipped({ path }: FileEntry): boolean {

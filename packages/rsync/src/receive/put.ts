@@ -12,7 +12,7 @@ import { Attributes } from './attributes.js'
 import type { ReceiveOptions } from './receive.js'
 import { temporaryName } from './temporary.js'
 
-/** What may be as it likes: it is about what a put has nothing to do with, or is what a put does anyway. */
+/** What may be as it likes: a put has nothing to do with it. */
 const IRRELEVANT: ReadonlySet<string> = new Set<keyof Settings>([
   'recursive',
   'dirs',
@@ -48,14 +48,15 @@ const IRRELEVANT: ReadonlySet<string> = new Set<keyof Settings>([
   'said',
 ])
 
+/** What a put does, and so must have been asked for. */
+const NEEDED: ReadonlySet<string> = new Set<keyof Settings>(['perms', 'times', 'numericIds', 'ignoreTimes'])
+
 /** Whether a file may be put (rounds.ts): a mirror has asked for nothing that a list alone can give, nor has a module. */
 export function takesPuts(settings: Settings): boolean {
-  const asked: Settings = { ...settings, perms: false, times: false, numericIds: false, ignoreTimes: false }
-  const { perms, times, numericIds, ignoreTimes } = settings
-  if (!perms || !times || !numericIds || !ignoreTimes) return false
-  return Object.entries(blankSettings()).every(
-    ([name, value]) => IRRELEVANT.has(name) || isDeepStrictEqual(asked[name as keyof Settings], value),
-  )
+  return Object.entries(blankSettings()).every(([name, value]) => {
+    const asked = settings[name as keyof Settings]
+    return NEEDED.has(name) ? asked === true : IRRELEVANT.has(name) || isDeepStrictEqual(asked, value)
+  })
 }
 
 /**
