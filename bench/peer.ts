@@ -19,20 +19,16 @@ const MIB = 1024 * 1024
 const ROUNDS = 5
 const A_SECOND = 1_600_000_000
 
-/** Our rsync at either end or at both, beside a stock one at both: in the same minutes, in turn. */
-export const peer: Benchmark = async (stage, tell) => {
-  const world = new World(stage, scratch(stage), tell)
-  const figures: Figure[] = []
-  for (const part of [small, large, delta, nothingToDo, crowd, bandwidth, resumed]) {
-    const found = await part(world).catch((error: Error): Figure[] => {
-      world.clear()
-      return [{ what: `${part.name}`, value: error.message.split('\n', 3).join(' '), goal: 'completes', met: false }]
-    })
-    for (const { what, value } of found) tell(`${what}: ${value}`)
-    figures.push(...found)
+/** A part: our rsync at either end or at both, beside a stock one at both: in the same minutes, in turn. */
+type Part = (world: World) => Promise<Figure[]>
+
+const on =
+  (part: Part): Benchmark =>
+  async (stage, tell) => {
+    const figures = await part(new World(stage, scratch(stage), tell))
+    for (const { what, value } of figures) tell(`${what}: ${value}`)
+    return figures
   }
-  return figures
-}
 
 /** Where it happens: `source` is sent, `module` is what the daemons write, `here` what clients write. */
 class World {
@@ -358,3 +354,10 @@ function changeOneByte(path: string, round: number): void {
   futimesSync(file, A_SECOND + round, A_SECOND + round)
   closeSync(file)
 }
+
+/** `npm run bench -- peer`, or a part of it: `peer/small`. */
+export const peer = Object.fromEntries(
+  Object.entries({ small, large, delta, 'nothing-to-do': nothingToDo, crowd, bandwidth, resumed }).map(
+    ([name, part]): [string, Benchmark] => [`peer/${name}`, on(part)],
+  ),
+)

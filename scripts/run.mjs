@@ -23,7 +23,7 @@ switch (command) {
     build()
     run(
       'node',
-      [join('packages/syncline/dist/src', args.length === 0 ? 'demo.js' : 'main.js'), ...args],
+      [join('packages/syncline/dist/src', args.length === 0 ? 'demo.js' : 'main.cjs'), ...args],
       { INIT_CWD: undefined },
       startDirectory(),
     )
@@ -80,26 +80,32 @@ function install() {
 
 function build() {
   const sources = ['packages', 'test', 'bench'].flatMap((dir) => walk(join(root, dir)))
-  stale('build', [...sources, join(root, 'tsconfig.base.json')], join(root, 'packages/syncline/dist'), () => {
-    mkdirSync(join(root, 'packages/rsync/dist/src/delta'), { recursive: true })
-    run('npx', [
-      'asc',
-      'packages/rsync/src/delta/search.as.ts',
-      '--outFile',
-      'packages/rsync/dist/src/delta/search.wasm',
-      '-O3',
-      '--noAssert',
-      '--runtime',
-      'stub',
-      '--enable',
-      'simd',
-      '--initialMemory',
-      '2',
-    ])
-    run('npx', ['tsc', '-b'])
-    for (const program of ['main.js', 'sersync2.js'])
-      chmodSync(join(root, 'packages/syncline/dist/src', program), 0o755)
-  })
+  stale(
+    'build',
+    [...sources, join(root, 'tsconfig.base.json'), join(root, 'scripts/bundle.mjs')],
+    join(root, 'packages/syncline/dist'),
+    () => {
+      mkdirSync(join(root, 'packages/rsync/dist/src/delta'), { recursive: true })
+      run('npx', [
+        'asc',
+        'packages/rsync/src/delta/search.as.ts',
+        '--outFile',
+        'packages/rsync/dist/src/delta/search.wasm',
+        '-O3',
+        '--noAssert',
+        '--runtime',
+        'stub',
+        '--enable',
+        'simd',
+        '--initialMemory',
+        '2',
+      ])
+      run('npx', ['tsc', '-b'])
+      run('node', ['scripts/bundle.mjs'])
+      for (const program of ['main.cjs', 'sersync2.js'])
+        chmodSync(join(root, 'packages/syncline/dist/src', program), 0o755)
+    },
+  )
 }
 
 /** Debian packages that the tests talk to; as root they are installed, otherwise the user is told. */
@@ -139,7 +145,7 @@ function walk(dir) {
   return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
     const path = join(dir, entry.name)
     if (entry.isDirectory()) return entry.name === 'dist' || entry.name === 'node_modules' ? [] : walk(path)
-    return /\.(ts|tsx|json)$/.test(entry.name) ? [path] : []
+    return /\.(c?ts|tsx|json)$/.test(entry.name) ? [path] : []
   })
 }
 
@@ -162,7 +168,7 @@ function testFiles() {
 function run(program, parameters, env = {}, cwd = root) {
   const path = program === 'node' ? process.execPath : program
   const resolved = parameters.map((p) =>
-    program === 'node' && cwd !== root && p.endsWith('.js') && existsSync(join(root, p)) ? join(root, p) : p,
+    program === 'node' && cwd !== root && /\.c?js$/.test(p) && existsSync(join(root, p)) ? join(root, p) : p,
   )
   const result = spawnSync(path, resolved, { cwd, stdio: 'inherit', env: { ...process.env, ...env } })
   if (result.error) fail(`${program}: ${result.error.message}`)

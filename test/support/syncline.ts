@@ -7,7 +7,7 @@ import type { Stage } from './stage.js'
 import { type CompareOptions, differences } from './tree.js'
 
 /** The program under test; SYNCLINE_MAIN puts another in its place, to test the tests. */
-export const MAIN = process.env.SYNCLINE_MAIN ?? join(REPOSITORY, 'packages/syncline/dist/src/main.js')
+export const MAIN = process.env.SYNCLINE_MAIN ?? join(REPOSITORY, 'packages/syncline/dist/src/main.cjs')
 
 export const SERSYNC2 = join(REPOSITORY, 'packages/syncline/dist/src/sersync2.js')
 

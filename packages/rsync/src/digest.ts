@@ -1,7 +1,7 @@
 import { createHash, randomInt } from 'node:crypto'
 import type { IHasher } from 'hash-wasm'
 import { ProtocolError } from './errors.js'
-import { createMD4, createXXHash3, createXXHash64, createXXHash128 } from './hash-wasm.js'
+import { createMD4, createXXHash3, createXXHash64, createXXHash128 } from './libraries.js'
 
 /** checksum.c valid_checksums_items: what we can compute, best first. */
 export const CHECKSUMS = ['xxh128', 'xxh3', 'xxh64', 'md5', 'md4', 'sha1'] as const

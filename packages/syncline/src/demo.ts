@@ -19,7 +19,7 @@ import { fileURLToPath } from 'node:url'
 
 const ARRIVES_WITHIN_MS = 10_000
 const STARTS_WITHIN_MS = 10_000
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url))
+const MAIN = fileURLToPath(new URL('./main.cjs', import.meta.url))
 
 const root = mkdtempSync(join(tmpdir(), 'syncline-demo-'))
 const source = join(root, 'source')

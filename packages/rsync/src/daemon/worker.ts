@@ -11,7 +11,6 @@ import { type DaemonFilter, daemonFilter, type Reading, readRuleFile } from '../
 import { isRegular } from '../flist/entry.js'
 import { SourceTree } from '../flist/source.js'
 import { agreeAsServer } from '../handshake.js'
-import { loadHashes } from '../hash-wasm.js'
 import {
   changeRoot,
   close,
@@ -22,6 +21,7 @@ import {
   statAt,
   statPath,
 } from '../kernel.js'
+import { loadLibraries } from '../libraries.js'
 import { parseInvocation, UsageError } from '../options.js'
 import { logSummary } from '../output/stats.js'
 import { Pace } from '../pace.js'
@@ -74,7 +74,7 @@ function start(given: WorkerConfig): void {
   config = given
   // After a chroot nothing can be loaded.
   loadSearch()
-  loadHashes()
+  loadLibraries()
   try {
     filter = daemonFilter(config.module, { ...reading(readRuleFile), from0: false }, reading(readInside))
     if (config.chroot) {

@@ -1,5 +1,5 @@
-import { Inflate } from 'fflate'
 import { ProtocolError } from '../errors.js'
+import { createInflate } from '../libraries.js'
 
 /** What each flushed piece of a deflate stream ends with; it does not travel. */
 const SYNC_TAIL = Buffer.from([0, 0, 0xff, 0xff])
@@ -9,7 +9,7 @@ const STORED_MAX = 0xffff
 export class Inflater {
   #out: Buffer[] = []
   #pending = false
-  readonly #inflate = new Inflate(
+  readonly #inflate = createInflate(
     (bytes) => void this.#out.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)),
   )
 
