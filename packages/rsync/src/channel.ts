@@ -1,6 +1,8 @@
 import type { Socket } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ConnectError, ProtocolError, RemoteError, TimeoutError } from './errors.js'
+import { Fifo } from './fifo.js'
+import { MemorySocket } from './memory-socket.js'
 import { printable } from './raw-path.js'
 import { MSG, RERR } from './wire/constants.js'
 import { Cursor, UNDERFLOW } from './wire/cursor.js'
@@ -10,7 +12,7 @@ import { Writer } from './wire/writer.js'
 const FLUSH_BYTES = 1 << 16
 const CONCAT_MAX = 1 << 14
 /** What a peer may have sent ahead of what we have worked on; beyond it we stop reading its socket. */
-const INPUT_MAX = 16 << 20
+const INPUT_MAX = 1 << 20
 /** What a piece of it takes beside its bytes; a peer may put each byte in a frame of its own. */
 const PIECE_COST = 256
 /** A shorter piece is copied, for it would keep alive all that was read with it. */
@@ -55,7 +57,7 @@ export class Channel {
   /** The peer is this very process: what it says costs nobody else anything. */
   own = false
 
-  readonly #chunks: Buffer[] = []
+  readonly #chunks = new Fifo<Buffer>()
   #queued = 0
   /** The sides of a peer that wait for something to happen: a receiver for data, a generator for room. */
   readonly #waiting = new Set<() => void>()
@@ -114,7 +116,7 @@ export class Channel {
       (data) => this.#queue(data),
       (tag, payload) => this.#message(tag, payload),
     )
-    const early = Buffer.concat([this.cursor.bytes(this.cursor.remaining), ...this.#chunks.splice(0)])
+    const early = Buffer.concat([this.cursor.bytes(this.cursor.remaining), ...this.#chunks.drain()])
     this.#queued = 0
     this.#raw.length = 0
     if (early.length > 0) this.#unframe(early)
@@ -159,7 +161,7 @@ export class Channel {
     yield* work
     this.#mux = mux
     this.#onDemand = false
-    const early = Buffer.concat([this.cursor.bytes(this.cursor.remaining), ...this.#chunks.splice(0)])
+    const early = Buffer.concat([this.cursor.bytes(this.cursor.remaining), ...this.#chunks.drain()])
     this.#queued = 0
     if (early.length > 0) mux?.push(early)
   }
@@ -237,7 +239,7 @@ export class Channel {
   /** Waits for the peer to close. Anything it still sends is read and dropped. */
   async untilClosed(): Promise<void> {
     while (this.alive) {
-      this.#chunks.length = 0
+      this.#chunks.drain()
       await this.#wait('the end of the session')
     }
   }
@@ -303,9 +305,13 @@ export class Channel {
     if (data.length <= CONCAT_MAX) return this.socket.write(encodeFrame(MSG.DATA, data))
     this.socket.cork()
     this.socket.write(frameHeader(MSG.DATA, data.length))
-    const room = this.socket.write(data, () => this.out.recycle(data))
+    const room = this.socket.write(data, () => this.#written(data))
     this.socket.uncork()
     return room
+  }
+
+  #written(data: Buffer): void {
+    if (!(this.socket instanceof MemorySocket)) this.out.recycle(data)
   }
 
   async #drain(): Promise<void> {
@@ -345,13 +351,18 @@ export class Channel {
 
   /** Small pieces together, but a long one as it is: content is not copied on its way. */
   #takeChunks(): Buffer {
-    let count = 1
-    let { length } = this.#chunks[0]
-    while (count < this.#chunks.length && length + this.#chunks[count].length <= TAKE_BYTES)
-      length += this.#chunks[count++].length
-    const taken = this.#chunks.splice(0, count)
-    this.#queued -= length + count * PIECE_COST
-    return count === 1 ? taken[0] : Buffer.concat(taken, length)
+    const first = this.#chunks.shift() as Buffer
+    this.#queued -= first.length + PIECE_COST
+    const taken = [first]
+    let { length } = first
+    for (let next = this.#chunks.first(); next !== undefined; next = this.#chunks.first()) {
+      if (length + next.length > TAKE_BYTES) break
+      this.#chunks.shift()
+      this.#queued -= next.length + PIECE_COST
+      length += next.length
+      taken.push(next)
+    }
+    return taken.length === 1 ? first : Buffer.concat(taken, length)
   }
 
   /** Until anything at all happens on the socket; fails after `timeoutMs` of silence. */

@@ -125,7 +125,10 @@ function wasm(hasher: IHasher): Digest {
   hasher.init()
   return {
     update: (bytes) => void hasher.update(bytes),
-    final: () => Buffer.from(hasher.digest('binary')),
+    final: () => {
+      const { buffer, byteOffset, length } = hasher.digest('binary')
+      return Buffer.from(buffer, byteOffset, length)
+    },
     reset: () => void hasher.init(),
   }
 }

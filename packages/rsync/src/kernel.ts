@@ -1,5 +1,5 @@
 // The one place of this package where native code is entered.
-import { constants } from 'node:fs'
+import { constants, read, writev } from 'node:fs'
 import koffi from 'koffi'
 
 const libc = koffi.load(null)
@@ -204,6 +204,25 @@ export function readAt(fd: number, into: Uint8Array, offset: number): number {
   if (length < 0) fail('read')
   return length
 }
+
+/** As `readAt`, in a thread of libuv: `into` must be left alone, and `fd` open, until it is done. */
+export const readInThread = (fd: number, into: Buffer, offset: number): Promise<number> =>
+  new Promise((resolve, reject) => {
+    read(fd, into, 0, into.length, offset, (error, length) =>
+      error === null ? resolve(length) : reject(threadError('read', error)),
+    )
+  })
+
+/** pwritev(2) in a thread of libuv: returns how many bytes it has written, which may be fewer than `pieces` have. */
+export const writeInThread = (fd: number, pieces: Buffer[], offset: number): Promise<number> =>
+  new Promise((resolve, reject) => {
+    writev(fd, pieces, offset, (error, length) =>
+      error === null ? resolve(length) : reject(threadError('write', error)),
+    )
+  })
+
+const threadError = (call: string, { errno = 0, code = 'EIO' }: NodeJS.ErrnoException) =>
+  new SystemError(call, -errno, code)
 
 const AF_UNIX = 1
 const SOCK_STREAM = 1

@@ -1,8 +1,11 @@
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 
-/** One end of a connection that never leaves the process: a local copy is a sender and a receiver joined by one. */
-class MemorySocket extends Duplex {
+/**
+ * One end of a connection that never leaves the process: a local copy is a sender and a receiver joined by one. What is
+ * written is the reader's from then on: nothing is copied.
+ */
+export class MemorySocket extends Duplex {
   bytesRead = 0
   bytesWritten = 0
   other: MemorySocket | undefined
@@ -27,8 +30,7 @@ class MemorySocket extends Duplex {
     this.bytesWritten += chunk.length
     if (other === undefined || other.destroyed) return done()
     other.bytesRead += chunk.length
-    // The writer may use its buffer again as soon as it is done.
-    const room = other.push(Buffer.from(chunk))
+    const room = other.push(chunk)
     if (room) done()
     else other.#release = done
   }

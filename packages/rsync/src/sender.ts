@@ -8,6 +8,7 @@ import type { SourceTree } from './flist/source.js'
 import { close, readAt, type Stat, SystemError, statAt } from './kernel.js'
 import { Share } from './memory-budget.js'
 import type { RawPath } from './raw-path.js'
+import { AHEAD_BYTES, AHEAD_FROM, ReadAhead } from './read-ahead.js'
 import type { Moved } from './transfer.js'
 import { FNAMECMP, ITEM, MSG, NDX_DEL_STATS, NDX_DONE } from './wire/constants.js'
 import { type Cursor, within } from './wire/cursor.js'
@@ -432,32 +433,36 @@ class Sender {
     let at = 0
     file.reset()
     if (blocks.head.count > 0 && !searches) at = this.#sumUp(fd, blocks.head, general?.append === 'verify')
+    const ahead = size - at < AHEAD_FROM ? null : new ReadAhead(fd, at, size, aheadBuffers())
     try {
       while (at < size) {
-        const into = search?.free ?? readBuffer
-        let length: number
+        let bytes: Buffer
         try {
-          length = readAt(fd, into.subarray(0, size - at), at)
+          bytes = ahead === null ? readSome(fd, at, size) : await ahead.next()
         } catch (error) {
           this.#failed(new FileError(entry.path, (error as Error).message, false, { cause: error }), entry)
           damaged = true
           break
         }
-        if (length === 0) break // it shrank
-        const bytes = into.subarray(0, length)
+        if (bytes.length === 0) break // it shrank
         file.update(bytes)
-        at += length
+        at += bytes.length
         if (search === undefined) tokens.literal(bytes)
-        else search.advance(length)
+        else search.take(bytes)
         general?.onProgress?.(entry, at, false)
         if (at < size) {
-          const wait = channel.relieve()
+          // A few bytes say what takes the receiver as long as us: it begins while we go on.
+          const wait = search === undefined ? channel.relieve() : (channel.flush() ?? channel.relieve())
           if (wait !== undefined) await wait
         }
       }
       search?.finish()
     } finally {
       search?.close()
+      if (ahead !== null) {
+        await ahead.close()
+        if (spareBuffers.length < SPARE_MAX) spareBuffers.push(ahead.buffers)
+      }
     }
     if (search !== undefined) {
       report.search.hits += search.hits
@@ -529,6 +534,16 @@ type Content = Pick<FileEntry, 'size' | 'mtime' | 'mtimeNsec'>
 const sameContent = (a: Content, b: Content) => a.size === b.size && a.mtime === b.mtime && a.mtimeNsec === b.mtimeNsec
 
 const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
+
+function readSome(fd: number, at: number, size: number): Buffer {
+  return readBuffer.subarray(0, readAt(fd, readBuffer.subarray(0, size - at), at))
+}
+
+/** Of senders that have read ahead. */
+const spareBuffers: (readonly [Buffer, Buffer])[] = []
+const SPARE_MAX = 4
+const aheadBuffers = () =>
+  spareBuffers.pop() ?? ([Buffer.allocUnsafeSlow(AHEAD_BYTES), Buffer.allocUnsafeSlow(AHEAD_BYTES)] as const)
 
 /** Reads the beginning of a file into `readBuffer`: what one read gives, or more until there are `least` bytes. */
 function readAtLeast(fd: number, least: number): number {

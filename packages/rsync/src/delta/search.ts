@@ -51,19 +51,26 @@ function acquire(): Exports {
   return new WebAssembly.Instance(compiled as WasmModule, { env: { abort: () => undefined } }).exports as Exports
 }
 
-/** checksum.c get_checksum1() of each block of `bytes`; the last may be shorter. */
-export function weakSums(bytes: Buffer, blockLength: number): Int32Array {
-  const wasm = acquire()
-  const missing = Math.ceil((BASE + bytes.length - wasm.memory.buffer.byteLength) / PAGE)
-  if (missing > 0) wasm.memory.grow(missing)
-  new Uint8Array(wasm.memory.buffer, BASE, bytes.length).set(bytes)
-  const sums = new Int32Array(Math.ceil(bytes.length / blockLength))
-  for (let i = 0; i < sums.length; i++) {
-    const start = i * blockLength
-    sums[i] = wasm.weak(BASE + start, Math.min(blockLength, bytes.length - start))
+/** checksum.c get_checksum1() of the blocks of a file, whose bytes are read to where they are summed up. */
+export class WeakSums {
+  readonly #wasm = acquire()
+  readonly bytes: Buffer
+
+  constructor(length: number) {
+    const missing = Math.ceil((BASE + length - this.#wasm.memory.buffer.byteLength) / PAGE)
+    if (missing > 0) this.#wasm.memory.grow(missing)
+    this.bytes = Buffer.from(this.#wasm.memory.buffer, BASE, length)
   }
-  if (idle.length < IDLE_MAX && wasm.memory.buffer.byteLength <= IDLE_BYTES_MAX) idle.push(wasm)
-  return sums
+
+  /** Of a block in `bytes`, or in a part of it. */
+  of(block: Buffer): number {
+    return this.#wasm.weak(block.byteOffset, block.length)
+  }
+
+  /** Gives the memory back; nothing of it can be used any more. */
+  close(): void {
+    if (idle.length < IDLE_MAX && this.#wasm.memory.buffer.byteLength <= IDLE_BYTES_MAX) idle.push(this.#wasm)
+  }
 }
 
 /** What the sender emits: bytes that the receiver lacks, or the number of a block that it has. */
@@ -133,8 +140,16 @@ export class BlockSearch {
     this.#wasm.index(this.#sumsAt, this.#nextAt, this.#headsAt, this.#mask, count)
   }
 
-  /** Where the next bytes of the file go. Fill some of it, then call `advance`. */
-  get free(): Buffer {
+  /** The next bytes of the file: searches them, and emits all but what a coming block may need. */
+  take(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; ) {
+      const copied = bytes.copy(this.#free, 0, at)
+      this.#advance(copied)
+      at += copied
+    }
+  }
+
+  get #free(): Buffer {
     if (this.#literal > 0) {
       this.#dropped += this.#literal
       this.#window.copyWithin(0, this.#literal, this.#filled)
@@ -145,8 +160,7 @@ export class BlockSearch {
     return this.#window.subarray(this.#filled)
   }
 
-  /** Searches what has arrived; `length` bytes were put into `free`. Emits all but what a coming block may need. */
-  advance(length: number): void {
+  #advance(length: number): void {
     this.#filled += length
     this.#vainLeft = Math.min(VAIN_BYTES_MAX, this.#vainLeft + length * VAIN_PER_BYTE)
     const { blockLength } = this.#head

@@ -1,11 +1,12 @@
 import type { Digest, Sums } from '../digest.js'
 import { readAt } from '../kernel.js'
+import { AHEAD_FROM, ReadAhead } from '../read-ahead.js'
 import { BLOCK_LENGTH_MAX, BLOCK_SIZE, SUM_LENGTH_MAX } from '../wire/constants.js'
 import type { SumHead } from '../wire/sum-head.js'
 import type { Writer } from '../wire/writer.js'
-import { weakSums } from './search.js'
+import { WeakSums } from './search.js'
 
-const READ_BYTES = 1 << 18
+const READ_BYTES = 1 << 19
 const BLOCKSUM_BIAS = 10
 /** What is sent of a strong sum when that is enough; a file that fails is asked for again with all of it. */
 const SHORT_SUM_LENGTH = 2
@@ -58,7 +59,7 @@ function shortLength(length: number, blockLength: number): number {
   return Math.min(Math.max(bytes, SHORT_SUM_LENGTH), SUM_LENGTH_MAX)
 }
 
-/** The sums of the blocks of a file, in pieces that fit a buffer: what `each` writes is sent when it returns a promise. */
+/** The sums of the blocks of a file, in pieces that fit a buffer: `relieve` sends them, and returns a promise where it has to wait. */
 export async function writeSums(
   fd: number,
   head: SumHead,
@@ -66,30 +67,37 @@ export async function writeSums(
   sums: Sums,
   w: Writer,
   relieve: () => Promise<void> | undefined,
-  copy?: (bytes: Buffer, offset: number) => void,
 ): Promise<void> {
-  const perRead = Math.max(1, Math.floor(READ_BYTES / head.blockLength))
-  const into = head.blockLength > READ_BYTES ? Buffer.allocUnsafe(head.blockLength) : buffer
-  for (let block = 0, at = 0; block < head.count; block += perRead) {
-    const wanted = Math.min(perRead * head.blockLength, size - at)
-    const bytes = readFully(fd, into.subarray(0, wanted), at)
-    copy?.(bytes, at)
-    const weak = weakSums(bytes, head.blockLength)
-    for (let i = 0; i < weak.length; i++) {
-      w.i32(weak[i])
-      sums.block.reset()
-      sums.block.update(bytes.subarray(i * head.blockLength, Math.min((i + 1) * head.blockLength, bytes.length)))
-      w.bytes(sums.block.final().subarray(0, head.s2Length))
+  const { count, blockLength, s2Length } = head
+  const perRead = Math.max(1, Math.floor(READ_BYTES / blockLength))
+  const weak = new WeakSums(2 * perRead * blockLength)
+  const halves = [0, 1].map((i) => weak.bytes.subarray(i * perRead * blockLength, (i + 1) * perRead * blockLength))
+  const ahead = size < AHEAD_FROM ? null : new ReadAhead(fd, 0, size, halves as [Buffer, Buffer])
+  try {
+    for (let block = 0, at = 0; block < count; block += perRead) {
+      const into = halves[(block / perRead) % 2].subarray(0, size - at)
+      const got = ahead === null ? readAt(fd, into, at) : (await ahead.next()).length
+      const bytes = got < into.length ? readFully(fd, into, got, at) : into
+      for (let start = 0; start < bytes.length; start += blockLength) {
+        const piece = bytes.subarray(start, start + blockLength)
+        w.i32(weak.of(piece))
+        sums.block.reset()
+        sums.block.update(piece)
+        w.bytes(sums.block.final().subarray(0, s2Length))
+      }
+      at += bytes.length
+      const wait = relieve()
+      if (wait !== undefined) await wait
     }
-    at += wanted
-    const wait = relieve()
-    if (wait !== undefined) await wait
+  } finally {
+    await ahead?.close()
+    weak.close()
   }
 }
 
 /** A file that became shorter gives zeros: its sums will not match, and it is sent again. */
-function readFully(fd: number, into: Buffer, at: number): Buffer {
-  let done = 0
+function readFully(fd: number, into: Buffer, got: number, at: number): Buffer {
+  let done = got
   while (done < into.length) {
     const length = readAt(fd, into.subarray(done), at + done)
     if (length === 0) {

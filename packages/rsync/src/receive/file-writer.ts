@@ -1,5 +1,5 @@
 import { ProtocolError } from '../errors.js'
-import { punchHole, readAt, statAt, truncate, writeAt } from '../kernel.js'
+import { punchHole, readAt, statAt, truncate, writeAt, writeInThread } from '../kernel.js'
 import type { Transfer } from '../transfer.js'
 import type { SumHead } from '../wire/sum-head.js'
 
@@ -9,6 +9,10 @@ const BUFFER_BYTES = 1 << 18
 const DIRECT_BYTES = 1 << 15
 /** rsync.h SPARSE_WRITE_SIZE: runs of zeros shorter than this are written. */
 const HOLE_BYTES = 1024
+/** Files from this length on are written by another thread while more of them is taken in. */
+const BEHIND_FROM = 1 << 21
+/** What it is given at a time: waking it takes as long as writing a tenth of this. */
+const BEHIND_BYTES = 1 << 20
 
 export interface WriteOptions {
   /** The basis is the file that is written: a block that stays where it was need not be written. */
@@ -22,13 +26,30 @@ export interface WriteOptions {
 
 /** Buffers of files that are done: a fresh one for each small file would keep the collector busy. */
 const spare: Buffer[] = []
-const SPARE_MAX = 4
+const SPARE_MAX = 12
+const acquire = () => spare.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES)
+const release = (buffer: Buffer) => void (spare.length < SPARE_MAX && spare.push(buffer))
 
-/** receiver.c receive_data(): puts literals and blocks of the basis together, and sums up what comes out. */
+/**
+ * receiver.c receive_data(): puts literals and blocks of the basis together, and sums up what comes out. What it is given
+ * is its own: it may be written after the call has returned.
+ */
 export class FileWriter {
-  readonly #buffer = spare.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES)
+  #buffer = acquire()
   #buffered = 0
+  /** Whole pieces that are written together, ahead of what is buffered; only with a thread that writes behind. */
+  #pieces: Buffer[] = []
+  #piecesBytes = 0
+  /** Of our own buffers those that they are in. */
+  #used: Buffer[] = []
+  /** Where they go. */
   #offset = 0
+  /** Blocks of the basis that follow each other, and are read together. */
+  #runAt = 0
+  #runLength = 0
+  /** The write that is on its way. Never rejects. */
+  #writing: Promise<void> | undefined
+  readonly #behind: boolean
   /** How long the file was that is written in place. */
   readonly #sizeBefore: number
   /** Why writing failed: what comes after it is read and dropped. */
@@ -44,13 +65,14 @@ export class FileWriter {
     readonly options: WriteOptions,
   ) {
     transfer.sums.file.reset()
+    this.#behind = target >= 0 && !options.sparse && options.size >= BEHIND_FROM
     this.#sizeBefore = target >= 0 && transfer.settings.inplace ? statAt(target, '').size : 0
     if (options.appends) this.#startBehind()
   }
 
-  /** Bytes so far, buffered ones with them. */
+  /** Bytes so far, also those that are not written yet. */
   get length(): number {
-    return this.#offset + this.#buffered
+    return this.#offset + this.#piecesBytes + this.#buffered + this.#runLength
   }
 
   /** --append: what the head describes is here already; --append-verify sums it up. */
@@ -71,36 +93,67 @@ export class FileWriter {
   }
 
   literal(bytes: Buffer): void {
+    this.#copyRun()
     this.transfer.sums.file.update(bytes)
-    this.#write(bytes)
+    if (bytes.length >= DIRECT_BYTES) {
+      this.#flushBuffer()
+      this.#put(bytes)
+      return
+    }
+    if (this.#buffered + bytes.length > BUFFER_BYTES) this.#flushBuffer()
+    bytes.copy(this.#buffer, this.#buffered)
+    this.#buffered += bytes.length
   }
 
-  /** Copies a block of the basis. Returns its bytes, for a decompressor's window; they are good until the next call. */
-  block(index: number): Buffer {
+  /** Copies a block of the basis, now or together with those that follow it there. Returns its length. */
+  block(index: number): number {
     const { count, blockLength, remainder } = this.head
     if (index < 0 || index >= count) throw new ProtocolError('token', `block ${index} of ${count}`)
     const length = index === count - 1 && remainder > 0 ? remainder : blockLength
     const at = index * blockLength
+    const follows = at === this.#runAt + this.#runLength && this.#runLength + length <= BUFFER_BYTES
+    if (!follows) this.#copyRun()
     // It became shorter, or was never there: the sum over the file will not be right, and nothing is written for it.
     if (at + length > this.basisSize) {
+      this.#copyRun()
       this.transfer.sums.file.update(LOST)
-      return LOST
+      return LOST.length
     }
-    const bytes = this.#read(at, length)
+    if (this.#runLength === 0) this.#runAt = at
+    this.#runLength += length
+    return length
+  }
+
+  /** As `block`, at once: returns the bytes for a decompressor's window; they are good until the next call. */
+  blockBytes(index: number): Buffer {
+    this.#copyRun()
+    this.block(index)
+    return this.#copyRun()
+  }
+
+  /** Returns a promise where the caller has to wait: writing is slower than what comes. */
+  relieve(): Promise<void> | undefined {
+    if (!this.#behind || this.#piecesBytes < BEHIND_BYTES) return undefined
+    return this.#writing === undefined ? void this.#writePieces() : this.#writing
+  }
+
+  #copyRun(): Buffer {
+    const length = this.#runLength
+    if (length === 0) return LOST
+    const at = this.#runAt
+    const skips = this.options.sameFile && at === this.length - length
+    this.#runLength = 0
+    if (skips || this.#buffered + length > BUFFER_BYTES) this.#flushBuffer()
+    const bytes = this.#read(at, this.#buffer.subarray(this.#buffered, this.#buffered + length))
     this.transfer.sums.file.update(bytes)
-    if (this.options.sameFile && at === this.length) this.#skip(length)
-    else this.#write(bytes)
+    if (skips) this.#skip(length)
+    else this.#buffered += length
     return bytes
   }
 
-  #block: Buffer | undefined
-
-  #read(at: number, length: number): Buffer {
-    this.#block ??= Buffer.allocUnsafe(this.head.blockLength)
-    const into = this.#block.subarray(0, length)
-    // What was written to the same file must not be read back.
+  #read(at: number, into: Buffer): Buffer {
     let done = 0
-    while (this.basis >= 0 && done < length) {
+    while (this.basis >= 0 && done < into.length) {
       const got = readAt(this.basis, into.subarray(done), at + done)
       if (got === 0) break
       done += got
@@ -110,38 +163,65 @@ export class FileWriter {
   }
 
   #skip(length: number): void {
-    this.#flush()
+    this.#writePieces()
     this.#offset += length
   }
 
-  #write(bytes: Buffer): void {
-    if (bytes.length >= DIRECT_BYTES) {
-      this.#flush()
-      this.#put(bytes)
-      return
-    }
-    if (this.#buffered + bytes.length > BUFFER_BYTES) this.#flush()
-    bytes.copy(this.#buffer, this.#buffered)
-    this.#buffered += bytes.length
-  }
-
-  #flush(): void {
+  #flushBuffer(): void {
     if (this.#buffered === 0) return
     const bytes = this.#buffer.subarray(0, this.#buffered)
     this.#buffered = 0
+    if (this.#behind) {
+      this.#used.push(this.#buffer)
+      this.#buffer = acquire()
+    }
     this.#put(bytes)
   }
 
   #put(bytes: Buffer): void {
-    if (this.target >= 0 && this.failure === null) {
-      try {
-        if (this.options.sparse) this.#putSparse(bytes)
-        else writeAt(this.target, bytes, this.#offset)
-      } catch (error) {
-        this.failure = error
-      }
+    if (this.#behind) {
+      this.#pieces.push(bytes)
+      this.#piecesBytes += bytes.length
+      if (this.#writing === undefined && this.#piecesBytes >= BEHIND_BYTES) this.#writePieces()
+      return
     }
+    this.#attempt(() => {
+      if (this.options.sparse) this.#putSparse(bytes)
+      else writeAt(this.target, bytes, this.#offset)
+    })
     this.#offset += bytes.length
+  }
+
+  #attempt(work: () => void): void {
+    if (this.target < 0 || this.failure !== null) return
+    try {
+      work()
+    } catch (error) {
+      this.failure = error
+    }
+  }
+
+  /** Gives what has been gathered to the thread, behind what it writes now. */
+  #writePieces(): void {
+    if (this.#piecesBytes === 0) return
+    const writing = this.#writeBehind(this.#writing, this.#pieces, this.#offset, this.#used).finally(() => {
+      if (this.#writing === writing) this.#writing = undefined
+    })
+    this.#writing = writing
+    this.#offset += this.#piecesBytes
+    this.#pieces = []
+    this.#piecesBytes = 0
+    this.#used = []
+  }
+
+  async #writeBehind(before: Promise<void> | undefined, pieces: Buffer[], offset: number, used: Buffer[]) {
+    await before
+    try {
+      if (this.failure === null) await writeAll(this.target, pieces, offset)
+    } catch (error) {
+      this.failure ??= error
+    }
+    for (const buffer of used) release(buffer)
   }
 
   /** fileio.c write_sparse(): zeros become holes. */
@@ -165,20 +245,41 @@ export class FileWriter {
   }
 
   /** Writes what is left; the file is as long as what came. Nothing may follow. */
-  finish(): void {
-    this.#flush()
-    if (spare.length < SPARE_MAX) spare.push(this.#buffer)
-    if (this.target < 0 || this.failure !== null) return
+  async finish(): Promise<void> {
+    await this.settle()
     const { settings } = this.transfer
-    try {
-      if (this.options.sparse || settings.inplace || this.options.sameFile || settings.preallocate)
-        truncate(this.target, this.#offset)
-    } catch (error) {
-      this.failure = error
-    }
+    if (this.options.sparse || settings.inplace || this.options.sameFile || settings.preallocate)
+      this.#attempt(() => truncate(this.target, this.#offset))
+  }
+
+  /** Writes what is left of a file that may not be complete. Until then its descriptor must stay open. */
+  async settle(): Promise<void> {
+    this.#copyRun()
+    this.#flushBuffer()
+    if (this.#behind) this.#writePieces()
+    await this.#writing
+    if (this.#buffer.length > 0) release(this.#buffer)
+    this.#buffer = NOTHING
   }
 }
 
+async function writeAll(fd: number, pieces: Buffer[], offset: number): Promise<void> {
+  let left = pieces
+  for (let at = offset; left.length > 0; ) {
+    const written = await writeInThread(fd, left, at)
+    at += written
+    left = behind(left, written)
+  }
+}
+
+function behind(pieces: Buffer[], written: number): Buffer[] {
+  let done = written
+  let i = 0
+  while (i < pieces.length && done >= pieces[i].length) done -= pieces[i++].length
+  return done === 0 ? pieces.slice(i) : [pieces[i].subarray(done), ...pieces.slice(i + 1)]
+}
+
+const NOTHING = Buffer.alloc(0)
 const LOST = Buffer.from([0])
 const ZEROS = Buffer.alloc(HOLE_BYTES)
 const isZero = (bytes: Buffer) => bytes.compare(ZEROS, 0, bytes.length) === 0

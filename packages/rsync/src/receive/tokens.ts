@@ -30,7 +30,7 @@ class PlainSource implements TokenSource {
     for (;;) {
       const word = channel.tryReceive(decodeWord) ?? (await channel.receive('token', decodeWord))
       if (word === 0) break
-      if (word < 0) moved.matched += writer.block(-(word + 1)).length
+      if (word < 0) moved.matched += writer.block(-(word + 1))
       else {
         within('literal length', word, 1, LITERAL_MAX)
         moved.literal += word
@@ -38,9 +38,11 @@ class PlainSource implements TokenSource {
           const bytes = channel.available(left) ?? (await channel.some('literal data', left))
           writer.literal(bytes)
           left -= bytes.length
+          const wait = writer.relieve()
+          if (wait !== undefined) await wait
         }
       }
-      const relief = channel.relieve() // a few bytes may mean much to write: others have their turn
+      const relief = writer.relieve() ?? channel.relieve() // a few bytes may mean much to write: others have their turn
       if (relief !== undefined) await relief
       if (writer.length - reported >= PROGRESS_BYTES) {
         reported = writer.length
@@ -63,26 +65,29 @@ class DeflatedSource implements TokenSource {
     const inflater = new Inflater()
     // With zlib (not zlibx) what matches goes through the window, too.
     const seesMatches = agreement.compress === 'zlib'
-    const take = (pieces: Buffer[]) => {
+    const take = async (pieces: Buffer[]) => {
       for (const bytes of pieces) {
         moved.literal += bytes.length
         writer.literal(bytes)
+        await writer.relieve()
       }
     }
     for (;;) {
       const token = await channel.receive('token', (c) => decoder.decode(c))
       if (token !== 'end' && 'deflated' in token) {
-        take(inflater.push(token.deflated))
+        await take(inflater.push(token.deflated))
         continue
       }
-      take(inflater.endOfLiteral())
+      await take(inflater.endOfLiteral())
       if (token === 'end') break
       const [first, last] = token.run
       for (let block = first; block <= last; block++) {
-        const bytes = writer.block(block)
-        moved.matched += bytes.length
-        if (seesMatches) inflater.see(bytes)
-        const relief = channel.relieve()
+        if (seesMatches) {
+          const bytes = writer.blockBytes(block)
+          moved.matched += bytes.length
+          inflater.see(bytes)
+        } else moved.matched += writer.block(block)
+        const relief = writer.relieve() ?? channel.relieve()
         if (relief !== undefined) await relief
       }
       this.transfer.log.progress?.({ entry, offset: writer.length, size: entry.size }, false)
@@ -93,7 +98,7 @@ class DeflatedSource implements TokenSource {
 
 /** Reads the sum over the file that ends its content, and compares. */
 async function isWhole(transfer: Transfer, writer: FileWriter, moved: Moved): Promise<boolean> {
-  writer.finish()
+  await writer.finish()
   const { channel, sums } = transfer
   const theirs = await channel.receive('file sum', (c) => c.bytes(sums.length))
   moved.sum = Buffer.from(sums.file.final())
