@@ -206,8 +206,8 @@ export class Channel {
   }
 
   /** Sends what is in `out` once it is worth a write. Returns a promise only when the caller has to wait. */
-  relieve(): Promise<void> | undefined {
-    if (this.out.length >= FLUSH_BYTES || this.#messageBytes >= FLUSH_BYTES) return this.flush()
+  relieve(worth = FLUSH_BYTES): Promise<void> | undefined {
+    if (this.out.length >= worth || this.#messageBytes >= FLUSH_BYTES) return this.flush()
     if (performance.now() - this.#turnStart > TURN_MS) return this.#yield()
     return undefined
   }

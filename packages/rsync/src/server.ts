@@ -282,7 +282,8 @@ async function serveReceiving(transfer: Transfer, invocation: Invocation, option
       protects: (path, directory, doomed) =>
         (module?.forbidden(inside(path), directory) ?? false) || scopes.protects(path, directory, doomed),
     },
-    forbidden: (path, directory) => module?.forbidden(inside(path), directory) ?? false,
+    forbidden:
+      module?.hidesNames === true ? (path, directory) => module.forbidden(inside(path), directory) : () => false,
     expected: () => 'asked',
     incomingChmod: module?.incomingChmod ?? [],
     mungeSymlinks: module?.mungeSymlinks ?? settings.mungeLinks,

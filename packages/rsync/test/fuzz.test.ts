@@ -138,7 +138,7 @@ function listTarget(kind: number): Target {
       assert.deepEqual(split, whole, 'decodes alike wherever it was cut')
     }
     const lists = new FileLists(kind % 2 === 0)
-    const { start, entries } = lists.add(whole.entries, null, false)
+    const { start, entries } = lists.add(whole.entries, null, false, false)
     for (let ndx = start; ndx < start + entries.length; ndx++)
       if (entries[ndx - start] !== null) assert.equal(lists.require(ndx).entry, entries[ndx - start])
     const names = entries.filter((entry) => entry !== null).map(({ path }) => path)

@@ -1,7 +1,7 @@
 import { ProtocolError } from '../errors.js'
 import { Share } from '../memory-budget.js'
 import { type FileEntry, isDirectory } from './entry.js'
-import { compareEntries } from './order.js'
+import { compareEntries, compareSiblings } from './order.js'
 
 const ENTRY_COST = 450
 
@@ -70,9 +70,12 @@ export class FileLists {
     return this.#entries
   }
 
-  /** Takes a list in the order in which it was sent. `keepDuplicates`: a sender must answer for any of them. */
-  add(sent: FileEntry[], parent: FileEntry | null, keepDuplicates: boolean): FileList {
-    const entries: (FileEntry | null)[] = sorted(sent)
+  /**
+   * Takes a list in the order in which it was sent. `keepDuplicates`: a sender must answer for any of them. `siblings`: all
+   * of them are known to be in one directory.
+   */
+  add(sent: FileEntry[], parent: FileEntry | null, keepDuplicates: boolean, siblings: boolean): FileList {
+    const entries: (FileEntry | null)[] = sorted(sent, siblings ? compareSiblings : compareEntries)
     if (this.incRecurse)
       for (const entry of entries) if (entry !== null && isDirectory(entry.mode)) this.directories.push(entry)
     // The first list of a recursion into `.` is what is in it.
@@ -129,9 +132,8 @@ export class FileLists {
 }
 
 /** Most lists come sorted, or nearly so. */
-function sorted(entries: FileEntry[]): FileEntry[] {
-  for (let i = 1; i < entries.length; i++)
-    if (compareEntries(entries[i - 1], entries[i]) > 0) return entries.sort(compareEntries)
+function sorted(entries: FileEntry[], compare: (a: FileEntry, b: FileEntry) => number): FileEntry[] {
+  for (let i = 1; i < entries.length; i++) if (compare(entries[i - 1], entries[i]) > 0) return entries.sort(compare)
   return entries
 }
 

@@ -19,6 +19,14 @@ export function compareEntries(a: FileEntry, b: FileEntry): number {
   return p < q ? -1 : 1
 }
 
+/** The same for two entries of one directory. */
+export function compareSiblings(a: FileEntry, b: FileEntry): number {
+  const directories = isDirectory(a.mode)
+  if (directories !== isDirectory(b.mode)) return directories ? 1 : -1
+  if (a.path === b.path) return 0
+  return (directories ? `${a.path}/` < `${b.path}/` : a.path < b.path) ? -1 : 1
+}
+
 /** Length of the leading directories, with their slashes, that both paths have. */
 function sharedDirectory(x: string, y: string): number {
   const length = Math.min(x.length, y.length)

@@ -128,19 +128,24 @@ export class SourceTree {
     return files.concat(directories)
   }
 
-  /** As `list`, with each entry made by `make`. */
+  /**
+   * What `make` makes of every name in the directory `dir`, by their paths; null is left out. They are looked at in the
+   * kernel's order, in which they are close to each other there. One name that fails goes to `failed`. Returns null when
+   * the directory is not there (any more). Throws FileError.
+   */
   entries(dir: RawPath, make: Make, failed: (error: FileError) => void): FileEntry[] | null {
-    const files: FileEntry[] = []
-    const directories: FileEntry[] = []
-    const all = () => true
-    const found = this.#each(dir, all, failed, (path, stat, at) => {
-      const entry = make(path, stat, at)
-      if (entry !== null) (isDirectory(entry.mode) ? directories : files).push(entry)
-    })
-    if (!found) return null
-    files.sort((a, b) => (a.path < b.path ? -1 : 1))
-    directories.sort((a, b) => (`${a.path}/` < `${b.path}/` ? -1 : 1))
-    return files.concat(directories)
+    const fd = this.#openDirectory(dir)
+    if (fd === null) return null
+    const entries: FileEntry[] = []
+    try {
+      for (const name of namesIn(dir, fd)) {
+        const entry = attempt(dir, fd, name, make, failed)
+        if (entry !== null) entries.push(entry)
+      }
+    } finally {
+      close(fd)
+    }
+    return entries.sort((a, b) => (a.path < b.path ? -1 : 1))
   }
 
   /** Where `path` is; the descriptor is to be closed unless it is the root's. Throws SystemError. */
@@ -238,35 +243,31 @@ export class SourceTree {
     dir: RawPath,
     keep: Keep,
     failed: (error: FileError) => void,
-    take: (path: RawPath, stat: Stat, at: Place) => void,
+    take: (path: RawPath, stat: Stat) => void,
   ): boolean {
-    let fd: number
-    try {
-      tooLong(dir)
-      fd = this.#open(
-        dir,
-        constants.O_RDONLY | constants.O_DIRECTORY | (this.follow === 'never' ? constants.O_NOFOLLOW : 0),
-      )
-    } catch (error) {
-      if (isGone(error)) return false
-      throw fileError(dir, error)
+    const fd = this.#openDirectory(dir)
+    if (fd === null) return false
+    const look = (path: RawPath, stat: Stat) => {
+      if (keep(path, isDirectory(stat.mode))) take(path, stat)
+      return null
     }
     try {
-      for (const name of readDirectory(fd)) {
-        const path = join(dir, name)
-        try {
-          tooLong(path)
-          const stat = statAt(fd, name)
-          if (keep(path, isDirectory(stat.mode))) take(path, stat, { dir: fd, name })
-        } catch (error) {
-          if (!isGone(error)) failed(fileError(path, error))
-        }
-      }
+      for (const name of namesIn(dir, fd)) attempt(dir, fd, name, look, failed)
       return true
-    } catch (error) {
-      throw fileError(dir, error)
     } finally {
       close(fd)
+    }
+  }
+
+  /** Null when there is no such directory. Throws FileError. */
+  #openDirectory(dir: RawPath): number | null {
+    const flags = constants.O_RDONLY | constants.O_DIRECTORY | (this.follow === 'never' ? constants.O_NOFOLLOW : 0)
+    try {
+      tooLong(dir)
+      return this.#open(dir, flags)
+    } catch (error) {
+      if (isGone(error)) return null
+      throw fileError(dir, error)
     }
   }
 
@@ -279,6 +280,26 @@ export class SourceTree {
     } catch (error) {
       throw fileError(path, error)
     }
+  }
+}
+
+function namesIn(dir: RawPath, fd: number): string[] {
+  try {
+    return readDirectory(fd)
+  } catch (error) {
+    throw fileError(dir, error)
+  }
+}
+
+/** What `make` makes of a name, or null; a name that has gone is none. */
+function attempt(dir: RawPath, fd: number, name: string, make: Make, failed: (error: FileError) => void) {
+  const path = join(dir, name)
+  try {
+    tooLong(path)
+    return make(path, statAt(fd, name), { dir: fd, name })
+  } catch (error) {
+    if (!isGone(error)) failed(fileError(path, error))
+    return null
   }
 }
 

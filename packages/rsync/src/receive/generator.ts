@@ -32,6 +32,8 @@ const SKIPPING_CONTENTS = skippingContents().text.trimEnd()
 
 /** So many entries must be listed before a hard link, or a deletion, is decided on. */
 const KNOWN_AHEAD = 500
+/** Requests are sent so early: the sender works on them while the next ones are found. */
+const REQUESTS_BYTES = 1 << 12
 const NO_SUMS: SumHead = { count: 0, blockLength: 0, s2Length: 0, remainder: 0 }
 const DEFAULT_DIRECTORY = 0o777
 
@@ -140,7 +142,7 @@ export class Generator {
       if (r.transfer.failures > failures) r.refuse(list.start + i)
       if (wait !== undefined) await wait
       if (r.finished.length > 0 || this.#revived.length > 0 || this.#open.length > 1) await this.#finished(list, false)
-      const relief = channel.relieve()
+      const relief = channel.relieve(REQUESTS_BYTES)
       if (relief !== undefined) await relief
     }
   }

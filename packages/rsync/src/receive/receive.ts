@@ -219,7 +219,7 @@ class IncomingLists {
       count(transfer, entry)
     }
     if (!lists.incRecurse && !settings.numericIds) await this.#readIds(entries)
-    const added = lists.add(entries, parent, false)
+    const added = lists.add(entries, parent, false, parent !== null && !settings.relative)
     if (settings.relative)
       for (const entry of added.entries) if (entry !== null) entry.path = entry.path.replace(/^\/+/, '') as RawPath
     if (settings.pruneEmptyDirs) prune(added.entries)
@@ -237,7 +237,7 @@ class IncomingLists {
       throw new ProtocolError('file list', `${path} has the mode ${mode.toString(8)}`)
     if (path === '' && !isDirectory(mode)) throw new ProtocolError('file list', 'the root is no directory')
     const within = parent === null || settings.relative || isIn(path, parent.path)
-    const bare = path.replace(/^\/+/, '') as RawPath
+    const bare = path.startsWith('/') ? (path.replace(/^\/+/, '') as RawPath) : path
     const expected = within ? this.options.expected(bare, isDirectory(mode)) : 'unasked'
     if (expected === 'asked') return
     if (expected === 'above' && isDirectory(mode)) {

@@ -23,6 +23,8 @@ import type { NdxCodec } from '../wire/ndx.js'
 /** rsync.h FILECNT_LOOKAHEAD: so many entries are listed ahead of the one that is worked on. */
 const ENTRIES_AHEAD = 1000
 const NAME_MAX = 255
+/** A list is sent in pieces of this length: the receiver takes it in while we look for more. */
+const LIST_BYTES = 1 << 13
 
 /** One of the sources of a transfer: a place, and what of it is sent. */
 export interface Argument {
@@ -203,7 +205,7 @@ export class OutgoingLists {
   #keep(of: FileEntry | null): FileList {
     const { lists, transfer } = this
     const first = lists.directories.length
-    const list = lists.add(this.#entries, of, true)
+    const list = lists.add(this.#entries, of, true, of !== null)
     this.#entries = []
     transfer.count.listed += list.entries.length
     // The last one is listed next: what is in a directory comes before its neighbours.
@@ -313,28 +315,34 @@ export class OutgoingLists {
 
   /** Lists what is in `dir`; `deeply` also what is in the directories there. */
   async #content(dir: FileEntry, deeply = false): Promise<void> {
-    const { transfer } = this
+    const { channel } = this.transfer
     const pending = [dir]
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
       if (!next.hasContent || next.state & STATE.MOUNT_DIR) continue
-      const found = this.#directory(next)
-      for (const entry of found) {
-        this.#send(entry)
-        if (deeply && isDirectory(entry.mode)) pending.push(entry)
+      const directories: FileEntry[] = []
+      for (const entry of this.#directory(next)) {
+        this.#encode(entry)
+        ;(isDirectory(entry.mode) ? directories : this.#entries).push(entry)
+        const wait = channel.relieve(LIST_BYTES)
+        if (wait !== undefined) await wait
       }
-      const wait = transfer.channel.relieve()
-      if (wait !== undefined) await wait
+      // So both ends number them: behind the files, and by their names with a slash.
+      directories.sort((a, b) => (`${a.path}/` < `${b.path}/` ? -1 : 1))
+      for (const entry of directories) {
+        this.#entries.push(entry)
+        if (deeply) pending.push(entry)
+      }
     }
   }
 
+  /** What is sent of what is in a directory, by the names. */
   #directory(dir: FileEntry): FileEntry[] {
     const { transfer } = this
     const origin = dir.origin as Origin
     const scope = origin.filters.in(dir.path)
-    const make = (path: RawPath, stat: Stat, at: Place) => {
-      if (at.name.length > NAME_MAX) return null
-      return this.#found(path, stat, at, origin, scope.hides.bind(scope))
-    }
+    const hides = scope.hides.bind(scope)
+    const make = (path: RawPath, stat: Stat, at: Place) =>
+      at.name.length > NAME_MAX ? null : this.#found(path, stat, at, origin, hides)
     const failed = (error: FileError) => this.#fail(error)
     try {
       const entries = origin.tree.entries(dir.path, make, failed)
@@ -492,13 +500,17 @@ export class OutgoingLists {
   }
 
   #send(entry: FileEntry): void {
+    this.#encode(entry)
+    this.#entries.push(entry)
+  }
+
+  #encode(entry: FileEntry): void {
     const { transfer } = this
     if (!this.lists.incRecurse && !transfer.settings.numericIds) {
       if (transfer.settings.owner) this.#ids.userName(entry.uid)
       if (transfer.settings.group) this.#ids.groupName(entry.gid)
     }
     this.#encoder.encode(entry)
-    this.#entries.push(entry)
     count(transfer, entry)
   }
 }

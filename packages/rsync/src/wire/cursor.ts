@@ -47,10 +47,10 @@ export class Cursor {
     if (extra > 4) throw new ProtocolError('varint', `${extra} extra bytes, at most 4 fit`)
     let value = 0
     const start = this.#advance(extra)
-    for (let i = 0; i < extra; i++) value += this.#bytes[start + i] * 2 ** (8 * i)
+    for (let i = 0; i < extra; i++) value |= this.#bytes[start + i] << (8 * i)
     // With four extra bytes nothing of the value is left in the first one but a possible fifth byte, which must be 0.
-    if (extra < 4) value += (first & ((1 << (7 - extra)) - 1)) * 2 ** (8 * extra)
-    return value | 0
+    if (extra < 4) value |= (first & ((1 << (7 - extra)) - 1)) << (8 * extra)
+    return value
   }
 
   /** io.c read_varlong(): like a varint, with `minBytes` low bytes always there. Throws above 2^53. */
@@ -60,11 +60,18 @@ export class Cursor {
     if (minBytes + extra > 9) throw new ProtocolError('varlong', `${minBytes + extra - 1} bytes, at most 8 fit`)
     const start = this.#advance(minBytes - 1 + extra)
     const length = minBytes - 1 + extra
-    let value = 0n
-    for (let i = 0; i < length; i++) value |= BigInt(this.#bytes[start + i]) << BigInt(8 * i)
-    if (length < 8) value |= BigInt(first & ((1 << (8 - extra)) - 1) & 0x7f) << BigInt(8 * length)
-    const number = Number(BigInt.asIntN(64, value))
-    if (!Number.isSafeInteger(number)) throw new ProtocolError('varlong', `${value} is out of range`)
+    let low = 0
+    let high = 0
+    for (let i = 0; i < length; i++) {
+      const byte = this.#bytes[start + i]
+      if (i < 4) low |= byte << (8 * i)
+      else high |= byte << (8 * i - 32)
+    }
+    const top = first & ((1 << (8 - extra)) - 1) & 0x7f
+    if (length < 4) low |= top << (8 * length)
+    else if (length < 8) high |= top << (8 * length - 32)
+    const number = high * 0x1_0000_0000 + (low >>> 0)
+    if (!Number.isSafeInteger(number)) throw new ProtocolError('varlong', `${number} is out of range`)
     return number
   }
 
