@@ -52,8 +52,14 @@ export class HintReader {
   read(hints: readonly Hint[]): void {
     const moves = new Moves(hints)
     const last = new Map<WatchedPath, Hint['kind']>()
-    for (const hint of hints) if (hint.kind === 'entry' || hint.kind === 'writing') last.set(hint.path, hint.kind)
-    for (const hint of hints) {
+    const closed = new Map<WatchedPath, number>()
+    for (const [i, hint] of hints.entries()) {
+      if (hint.kind === 'entry' || hint.kind === 'writing') last.set(hint.path, hint.kind)
+      if (hint.kind === 'entry' && hint.closed === true) closed.set(hint.path, i)
+    }
+    for (const [i, hint] of hints.entries()) {
+      // It is closed by now, which says all that there is to say.
+      if (hint.kind === 'writing' && (closed.get(hint.path) ?? -1) > i) continue
       this.#followLinks(hint, moves.to)
       if (hint.kind !== 'root' && hint.kind !== 'unmounted' && this.context.options.initialSync !== 'never')
         this.context.snapshot.noticed(raw(hint.path), hint.kind === 'tree')
