@@ -20,7 +20,7 @@ const stock = (program: string): Side => ({ name: versionOf(program), command: [
 export const CURRENT = stock(STOCK)
 export const PEERS: readonly Side[] = [CURRENT, stock(oldRsync('3.2.7')), stock(oldRsync('3.2.3'))]
 
-const PROGRAM = join(REPOSITORY, 'packages/syncline/dist/src/main.js')
+const PROGRAM = join(REPOSITORY, 'packages/syncline/dist/src/main.cjs')
 const { INTEROP_OURS = PROGRAM } = process.env
 
 /** With INTEROP_OURS=stock the harness shows that two runs of the same programs come out alike. */
