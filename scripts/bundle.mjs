@@ -8,7 +8,7 @@ import { build } from 'esbuild'
 
 const compiled = join(dirname(fileURLToPath(import.meta.url)), '../packages/rsync/dist/src')
 const bundle = join(compiled, 'command.bundle.cjs')
-rmSync(`${bundle}.cache`, { force: true }) // V8 would believe it if only the length is the same
+rmSync(`${bundle}.cache`, { force: true })
 
 await build({
   entryPoints: [join(compiled, 'command.js')],

@@ -139,6 +139,45 @@ describe('large files', () => {
     }
   })
 
+  test('a receiver takes what comes while the sender has no time for what its generator asks', async () => {
+    // While the first file travels, the generator sends more sums of the others than fits between the two ends.
+    const [many, basis] = [stage.dir('many'), stage.dir('basis')]
+    fs.writeFileSync(`${many}/a-long-one`, content(48 * MIB, 2))
+    fs.writeFileSync(`${basis}/a-long-one`, content(MIB, 3))
+    for (let i = 0; i < 500; i++) {
+      const bytes = content(100_001, 10 + i)
+      fs.writeFileSync(`${many}/file-${i}`, bytes)
+      fs.writeFileSync(`${basis}/file-${i}`, bytes.subarray(0, -1))
+    }
+    // A remote shell that stays here: pipes hold little.
+    const shell = stage.path('shell')
+    fs.writeFileSync(shell, '#!/bin/sh\nshift\nexec "$@"\n', { mode: 0o755 })
+    const program = (side: Side) => {
+      const path = stage.path(`rsync-${side.name}`)
+      fs.writeFileSync(path, `#!/bin/sh\nexec '${side.command.join("' '")}' "$@"\n`, { mode: 0o755 })
+      return path
+    }
+    const arrived = stage.path('arrived')
+    const runs: [string, Side, string[]][] = [
+      ['ours copies', OURS, [`${many}/`, `${arrived}/`]],
+      ...PAIRS.flatMap(([client, server]): [string, Side, string[]][] => {
+        const remote = ['-e', shell, `--rsync-path=${program(server)}`]
+        return [
+          [`${client.name} pulls from ${server.name}`, client, [...remote, `x:${many}/`, `${arrived}/`]],
+          [`${client.name} pushes to ${server.name}`, client, [...remote, `${many}/`, `x:${arrived}/`]],
+        ]
+      }),
+    ]
+    for (const [how, client, args] of runs) {
+      fs.rmSync(arrived, { recursive: true, force: true })
+      fs.cpSync(basis, arrived, { recursive: true })
+      const ending = await runRsync(client, ['-rI', '--no-whole-file', '--block-size=64', '--timeout=60', ...args])
+      assert.deepEqual([ending.exit, ending.stderr], ['0', ''], how)
+      for (const name of fs.readdirSync(many))
+        assert.ok(fs.readFileSync(`${arrived}/${name}`).equals(fs.readFileSync(`${many}/${name}`)), `${how}: ${name}`)
+    }
+  })
+
   test('a full filesystem is told, leaves nothing behind, and takes the file once there is room', async () => {
     const small = stage.path('small')
     mountTmpfs(stage, small, '6m')

@@ -13,6 +13,8 @@ const FLUSH_BYTES = 1 << 16
 const CONCAT_MAX = 1 << 14
 /** What a peer may have sent ahead of what we have worked on; beyond it we stop reading its socket. */
 const INPUT_MAX = 1 << 20
+/** What may wait for a peer to read it. */
+const OUTPUT_MAX = 16 << 20
 /** What a piece of it takes beside its bytes; a peer may put each byte in a frame of its own. */
 const PIECE_COST = 256
 /** A shorter piece is copied, for it would keep alive all that was read with it. */
@@ -183,10 +185,19 @@ export class Channel {
     for (;;) {
       const got = this.tryReceive(decode)
       if (got !== undefined) return got
-      const flushed = this.#chunks.length === 0 ? this.flush() : undefined
-      if (flushed !== undefined) await flushed
+      const paced = this.#sendAhead()
+      if (paced !== undefined) await paced
       await this.#more(this.cursor.pos, what)
     }
+  }
+
+  /**
+   * Whoever waits for the peer has said all, and the peer shall hear it. But he does not wait until it is taken: a peer
+   * that is sending may take nothing before we do, and what was said may be the generator's, while it is the receiver
+   * that waits.
+   */
+  #sendAhead(): Promise<void> | undefined {
+    return this.#chunks.length === 0 ? this.#send() : undefined
   }
 
   /** What has arrived of the next `most` bytes, or undefined. */
@@ -198,8 +209,8 @@ export class Channel {
   /** What has arrived of the next `most` bytes, at least one. */
   async some(what: string, most: number): Promise<Buffer> {
     while (this.cursor.remaining === 0) {
-      const flushed = this.#chunks.length === 0 ? this.flush() : undefined
-      if (flushed !== undefined) await flushed
+      const paced = this.#sendAhead()
+      if (paced !== undefined) await paced
       await this.#more(this.cursor.pos, what)
     }
     return this.cursor.bytes(Math.min(most, this.cursor.remaining))
@@ -208,20 +219,37 @@ export class Channel {
   /** Sends what is in `out` once it is worth a write. Returns a promise only when the caller has to wait. */
   relieve(worth = FLUSH_BYTES): Promise<void> | undefined {
     if (this.out.length >= worth || this.#messageBytes >= FLUSH_BYTES) return this.flush()
-    if (performance.now() - this.#turnStart > TURN_MS) return this.#yield()
-    return undefined
+    return this.rest()
+  }
+
+  /** Lets others have their turn, when it is due. Never waits for the peer. */
+  rest(): Promise<void> | undefined {
+    return performance.now() - this.#turnStart > TURN_MS ? this.#yield() : undefined
   }
 
   /** Sends what is in `out`, as data. Returns a promise only when the caller has to wait. */
   flush(): Promise<void> | undefined {
+    const paced = this.#send()
+    if (paced !== undefined) return paced.then(() => (this.socket.writableNeedDrain ? this.#drain() : undefined))
+    return this.socket.writableNeedDrain ? this.#drain() : undefined
+  }
+
+  /** As `flush`, but does not wait until the peer has taken it. */
+  #send(): Promise<void> | undefined {
     if (this.#messages.length > 0) this.#writeMessages()
-    if (this.out.length === 0) return this.socket.writableNeedDrain ? this.#drain() : undefined
+    if (this.out.length === 0) return undefined
     this.#throwFailure()
     const data = this.out.take()
     this.#wroteSinceRead = true
-    const room = this.#mux === undefined || this.#plain ? this.socket.write(data) : this.#writeFrame(data)
-    if (this.pace !== undefined) return this.pace(data.length).then(() => (room ? undefined : this.#drain()))
-    return room ? undefined : this.#drain()
+    if (this.#mux === undefined || this.#plain) this.socket.write(data)
+    else this.#writeFrame(data)
+    this.#mustBeTaken()
+    return this.pace?.(data.length)
+  }
+
+  /** What a receiver has to say is not waited for; but nobody has to keep it for a peer that never reads. */
+  #mustBeTaken(): void {
+    if (this.socket.writableLength > OUTPUT_MAX) throw new ProtocolError('answers', 'the peer takes none')
   }
 
   /** Queues a message for the next flush. It overtakes data that is still in `out`; none of ours minds. */
@@ -299,15 +327,15 @@ export class Channel {
     this.#messageBytes = 0
     this.#wroteSinceRead = true
     this.socket.write(Buffer.concat(this.#messages.splice(0)))
+    this.#mustBeTaken()
   }
 
-  #writeFrame(data: Buffer): boolean {
-    if (data.length <= CONCAT_MAX) return this.socket.write(encodeFrame(MSG.DATA, data))
+  #writeFrame(data: Buffer): void {
+    if (data.length <= CONCAT_MAX) return void this.socket.write(encodeFrame(MSG.DATA, data))
     this.socket.cork()
     this.socket.write(frameHeader(MSG.DATA, data.length))
-    const room = this.socket.write(data, () => this.#written(data))
+    this.socket.write(data, () => this.#written(data))
     this.socket.uncork()
-    return room
   }
 
   #written(data: Buffer): void {

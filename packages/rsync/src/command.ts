@@ -39,7 +39,17 @@ export async function rsyncCommand(args: readonly string[]): Promise<void> {
       if (++signals > 1) process.exit(RERR.SIGNAL)
       abort.abort()
     })
-  process.exit(await runClient(raw, output, abort.signal))
+  await exitWith(runClient(raw, output, abort.signal))
+}
+
+async function exitWith(ending: Promise<number>): Promise<void> {
+  process.once('exit', (code) => {
+    // Node ends with 0 when nothing is left that could happen: what is not done must not look as if it were.
+    if (code !== 0 || process.exitCode !== undefined) return
+    output.err('rsync error: it waits for something that cannot happen any more\n')
+    process.exitCode = RERR.STREAMIO
+  })
+  process.exit(await ending)
 }
 
 /** Node has decoded them as UTF-8; what was none cannot be had back but from the kernel. */
@@ -55,5 +65,5 @@ function commandLine(): string[] {
 /** `rsync --server ...`: the other end of a remote shell, on standard input and output. */
 async function serverCommand(args: readonly string[]): Promise<void> {
   const { serveShell } = await import('./shell-server.js')
-  process.exit(await serveShell(args))
+  await exitWith(serveShell(args))
 }

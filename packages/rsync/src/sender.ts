@@ -216,7 +216,7 @@ class Sender {
     options.general?.onItem(entry, request.iflags, request.xname?.toString('latin1') ?? '', NOTHING)
     this.output.encode(channel.out, ndx)
     encodeRequest(channel.out, request)
-    return undefined
+    return channel.relieve()
   }
   readonly #decodeHead = (c: Cursor) => decodeSumHead(c, this.options.sums.length)
 

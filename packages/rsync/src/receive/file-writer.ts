@@ -65,7 +65,8 @@ export class FileWriter {
     readonly options: WriteOptions,
   ) {
     transfer.sums.file.reset()
-    this.#behind = target >= 0 && !options.sparse && options.size >= BEHIND_FROM
+    // In place what stays is skipped: each change would be a call of its own for the thread.
+    this.#behind = target >= 0 && !options.sparse && !options.sameFile && options.size >= BEHIND_FROM
     this.#sizeBefore = target >= 0 && transfer.settings.inplace ? statAt(target, '').size : 0
     if (options.appends) this.#startBehind()
   }
@@ -146,7 +147,7 @@ export class FileWriter {
     if (skips || this.#buffered + length > BUFFER_BYTES) this.#flushBuffer()
     const bytes = this.#read(at, this.#buffer.subarray(this.#buffered, this.#buffered + length))
     this.transfer.sums.file.update(bytes)
-    if (skips) this.#skip(length)
+    if (skips) this.#offset += length
     else this.#buffered += length
     return bytes
   }
@@ -160,11 +161,6 @@ export class FileWriter {
     }
     into.fill(0, done) // it became shorter; the sum over the file will tell
     return into
-  }
-
-  #skip(length: number): void {
-    this.#writePieces()
-    this.#offset += length
   }
 
   #flushBuffer(): void {
@@ -254,12 +250,15 @@ export class FileWriter {
 
   /** Writes what is left of a file that may not be complete. Until then its descriptor must stay open. */
   async settle(): Promise<void> {
-    this.#copyRun()
-    this.#flushBuffer()
-    if (this.#behind) this.#writePieces()
-    await this.#writing
-    if (this.#buffer.length > 0) release(this.#buffer)
-    this.#buffer = NOTHING
+    try {
+      this.#copyRun()
+      this.#flushBuffer()
+      if (this.#behind) this.#writePieces()
+    } finally {
+      await this.#writing
+      if (this.#buffer.length > 0) release(this.#buffer)
+      this.#buffer = NOTHING
+    }
   }
 }
 

@@ -175,7 +175,7 @@ export class Receiver {
       damaged = !(await this.tokens.receive(entry, writer, moved))
       if (target !== null && settings.fsync) syncFile(target.fd)
     } catch (error) {
-      await writer.settle()
+      await writer.settle().catch(() => undefined) // what went wrong first is told
       this.#giveUp(entry, path, target, inplace, writer.length)
       throw error
     } finally {

@@ -42,7 +42,7 @@ class PlainSource implements TokenSource {
           if (wait !== undefined) await wait
         }
       }
-      const relief = writer.relieve() ?? channel.relieve() // a few bytes may mean much to write: others have their turn
+      const relief = writer.relieve() ?? channel.rest() // a few bytes may mean much to write
       if (relief !== undefined) await relief
       if (writer.length - reported >= PROGRESS_BYTES) {
         reported = writer.length
@@ -87,7 +87,7 @@ class DeflatedSource implements TokenSource {
           moved.matched += bytes.length
           inflater.see(bytes)
         } else moved.matched += writer.block(block)
-        const relief = writer.relieve() ?? channel.relieve()
+        const relief = writer.relieve() ?? channel.rest()
         if (relief !== undefined) await relief
       }
       this.transfer.log.progress?.({ entry, offset: writer.length, size: entry.size }, false)
