@@ -249,14 +249,18 @@ export class Channel {
 
   /** What a receiver has to say is not waited for; but nobody has to keep it for a peer that never reads. */
   #mustBeTaken(): void {
-    if (this.socket.writableLength > OUTPUT_MAX) throw new ProtocolError('answers', 'the peer takes none')
+    if (this.socket.writableLength <= OUTPUT_MAX) return
+    this.#fail(new ProtocolError('answers', 'the peer takes none'))
+    this.#throwFailure()
   }
 
   /** Queues a message for the next flush. It overtakes data that is still in `out`; none of ours minds. */
   sendMessage(tag: number, payload: Buffer): void {
     this.#messages.push(encodeFrame(tag, payload))
     this.#messageBytes += payload.length + PIECE_COST
-    if (this.#messages.length >= MESSAGES_MAX) this.#writeMessages()
+    if (this.#messages.length < MESSAGES_MAX) return
+    this.#writeMessages()
+    this.#mustBeTaken()
   }
 
   sendEmptyFrame(): void {
@@ -327,7 +331,6 @@ export class Channel {
     this.#messageBytes = 0
     this.#wroteSinceRead = true
     this.socket.write(Buffer.concat(this.#messages.splice(0)))
-    this.#mustBeTaken()
   }
 
   #writeFrame(data: Buffer): void {

@@ -159,12 +159,19 @@ export class Receiver {
     const basis = isNew(item, head) || isUnused(item, head, settings) ? null : this.#openBasis(entry, path, item)
     const { inplace } = settings
     const target = this.#openTarget(entry, path, inplace, basis)
-    const writer = new FileWriter(r.transfer, target?.fd ?? -1, basis?.fd ?? -1, basis?.stat.size ?? 0, head, {
-      sameFile: inplace && basis?.same === true,
-      appends: settings.append !== false && !again,
-      sparse: settings.sparse,
-      size: entry.size,
-    })
+    let writer: FileWriter
+    try {
+      writer = new FileWriter(r.transfer, target?.fd ?? -1, basis?.fd ?? -1, basis?.stat.size ?? 0, head, {
+        sameFile: inplace && basis?.same === true,
+        appends: settings.append !== false && !again,
+        sparse: settings.sparse,
+        size: entry.size,
+      })
+    } catch (error) {
+      closeBoth(basis, target)
+      if (target !== null && !inplace) this.#drop(target)
+      throw error
+    }
     const moved: Moved = { literal: 0, matched: 0 }
     const linkName = item.xname === null ? '' : item.xname.toString('latin1')
     if (target !== null) transfer.log.begin?.(entry, item.iflags, linkName)
@@ -179,8 +186,7 @@ export class Receiver {
       this.#giveUp(entry, path, target, inplace, writer.length)
       throw error
     } finally {
-      if (basis !== null) close(basis.fd)
-      if (target !== null) close(target.fd)
+      closeBoth(basis, target)
     }
     transfer.stats.literalBytes += moved.literal
     transfer.stats.matchedBytes += moved.matched
@@ -415,6 +421,11 @@ interface Basis {
   same: boolean
   /** It is a part that an earlier run has left. */
   partial: boolean
+}
+
+function closeBoth(basis: Basis | null, target: { fd: number } | null): void {
+  if (basis !== null) close(basis.fd)
+  if (target !== null) close(target.fd)
 }
 
 const NOTHING = { literal: 0, matched: 0 }
