@@ -66,7 +66,9 @@ function plant(dir: string): void {
 /** What is in the module, or the destination, before each session: partly the same, so that blocks match. */
 function plantOld(dir: string): void {
   mkdirSync(dir, { recursive: true })
-  for (const name of readdirSync(dir)) rmSync(join(dir, name), { recursive: true, force: true })
+  // A session whose connection is gone may still finish what it was about.
+  const again = { maxRetries: 10, retryDelay: 50 }
+  for (const name of readdirSync(dir)) rmSync(join(dir, name), { recursive: true, force: true, ...again })
   mkdirSync(join(dir, 'd/gone'), { recursive: true })
   writeFileSync(join(dir, 'd/gone/file'), 'x')
   writeFileSync(join(dir, 'd/f2'), 'old')
