@@ -657,7 +657,7 @@ const CLIENT_CASES: ClientCase[] = [
   { name: 'an unheard-of error', server: answers(greeting, '@ERROR: the disk is tired\n'), args: to },
   { name: 'an end instead of a module', server: answers(greeting, '@RSYNCD: EXIT\n'), args: from },
   { name: 'gone after the module', server: answers(greeting, '@RSYNCD: OK\n'), args: from },
-  { name: 'no remote shell', args: byShell('/no/such/shell') },
+  { name: 'no remote shell', exit: '14', args: byShell('/no/such/shell') },
   { name: 'a remote shell that fails', args: byShell('false') },
   { name: 'a remote shell that cannot connect', exit: '255', args: byShell('sh -c "exit 255"') },
   { name: 'no rsync at the other end', exit: '127', args: byShell('HERE/shell', '--rsync-path=/no/such/rsync') },

@@ -433,7 +433,9 @@ class Sender {
     let at = 0
     file.reset()
     if (blocks.head.count > 0 && !searches) at = this.#sumUp(fd, blocks.head, general?.append === 'verify')
-    const ahead = size - at < AHEAD_FROM ? null : new ReadAhead(fd, at, size, aheadBuffers())
+    // Who sends slowly needs nothing ahead, and shall send little at a time.
+    const runsAhead = channel.pace === undefined && size - at >= AHEAD_FROM
+    const ahead = runsAhead ? new ReadAhead(fd, at, size, aheadBuffers()) : null
     try {
       while (at < size) {
         let bytes: Buffer
