@@ -23,6 +23,8 @@ export interface Outcome {
   exit: string
   /** What was printed, sorted: which of two processes prints first is left to chance. */
   printed: readonly string[]
+  /** All that was printed, to explain another exit code. */
+  text: string
   /** Both ends' trees, and what is beside them. */
   state: State
   /** To repeat it by hand. */
@@ -65,7 +67,8 @@ export class Bench {
       const { exit, text } = await this.#spawn(one, pair, home, program, parameters)
       const ended = BigInt(Date.now()) * 1_000_000n + SECOND
       const printed = one.output ? lines(text, home) : []
-      return { exit, printed, state: stateOf(home, { began, ended }), command: readable([program, ...parameters]) }
+      const state = stateOf(home, { began, ended })
+      return { exit, printed, text, state, command: readable([program, ...parameters]) }
     } finally {
       tree.close()
       this.#discard(home)

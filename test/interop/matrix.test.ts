@@ -72,7 +72,7 @@ function reference(one: Case, pair: Pair): Promise<Outcome> {
 /** The first thing that is not as stock left it. */
 function problem(stock: Outcome, ours: Outcome): string | null {
   if (stock.exit !== ours.exit)
-    return `exit ${ours.exit}, stock: ${stock.exit}${ours.printed.map((line) => `\n    ${line}`).join('')}`
+    return [`exit ${ours.exit}, stock: ${stock.exit}`, ...ours.text.split('\n')].join('\n    ')
   const difference = firstDifference(stock.state, ours.state)
   if (difference !== null) return difference
   const missing = stock.printed.find((line, i) => line !== ours.printed[i])
