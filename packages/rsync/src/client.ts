@@ -128,15 +128,15 @@ class Client {
       await Promise.resolve(channel.flush()).catch(() => undefined)
       await Promise.race([
         new Promise<void>((resolve) => channel.socket.end(() => resolve())),
-        sleep(LINGER_MS, undefined, { ref: false }),
+        sleep(LINGER_MS),
       ])
     } else if (channel !== undefined && !channel.socket.destroyed)
       await Promise.race([
         finished(channel.socket, { readable: false }).catch(() => undefined),
-        sleep(LEAVE_MS, undefined, { ref: false }),
+        sleep(LEAVE_MS),
       ])
     channel?.destroy()
-    if (this.#child !== undefined) await Promise.race([this.#childCode(), sleep(LINGER_MS, undefined, { ref: false })])
+    if (this.#child !== undefined) await Promise.race([this.#childCode(), sleep(LINGER_MS)])
   }
 
   /** The text and the exit code of what ended it; that of a remote shell has the last word if it is higher. */
@@ -627,7 +627,7 @@ class Client {
   }
 
   async #childCodeSoon(): Promise<number> {
-    return Promise.race([this.#childCode(), sleep(LEAVE_MS, 0, { ref: false })])
+    return Promise.race([this.#childCode(), sleep(LEAVE_MS, 0)])
   }
 
   async #childCode(): Promise<number> {
