@@ -1,3 +1,5 @@
+export type { BackendName, TreeStats } from './backend.js'
+export type { Choice } from './choice.js'
 export { WatchError, type WatchErrorCode } from './errors.js'
 export { decodeEvents, encodeEvents, IN, type InotifyEvent } from './events.js'
 export type { Hint } from './hint.js'

@@ -7,7 +7,22 @@ import koffi from 'koffi'
 import type { RawPath } from './raw-path.js'
 
 export const ERRNO = koffi.os.errno as Record<
-  'ENOENT' | 'EACCES' | 'EPERM' | 'ENOTDIR' | 'EMFILE' | 'ENFILE' | 'ENOSPC' | 'ELOOP' | 'ESTALE' | 'EAGAIN',
+  | 'ENOENT'
+  | 'EACCES'
+  | 'EPERM'
+  | 'ENOTDIR'
+  | 'EMFILE'
+  | 'ENFILE'
+  | 'ENOSPC'
+  | 'ELOOP'
+  | 'ESTALE'
+  | 'EAGAIN'
+  | 'EINVAL'
+  | 'ENOSYS'
+  | 'EXDEV'
+  | 'ENODEV'
+  | 'EOPNOTSUPP'
+  | 'ENAMETOOLONG',
   number
 >
 
@@ -57,6 +72,37 @@ const c = {
   pipe2: libc.func('int pipe2(void *fds, int flags)') as (fds: Buffer, flags: number) => number,
   dup3: libc.func('int dup3(int from, int to, int flags)') as (from: number, to: number, flags: number) => number,
   close: libc.func('int close(int fd)') as (fd: number) => number,
+  fanotify_init: libc.func('int fanotify_init(unsigned int flags, unsigned int event_flags)') as (
+    flags: number,
+    eventFlags: number,
+  ) => number,
+  fanotify_mark: libc.func('int fanotify_mark(int fd, unsigned int flags, uint64_t mask, int dirfd, void *path)') as (
+    fd: number,
+    flags: number,
+    mask: number,
+    dirfd: number,
+    path: Buffer | null,
+  ) => number,
+  open_by_handle_at: libc.func('int open_by_handle_at(int mount, void *handle, int flags)') as (
+    mount: number,
+    handle: Buffer,
+    flags: number,
+  ) => number,
+  name_to_handle_at: libc.func(
+    'int name_to_handle_at(int dirfd, void *path, void *handle, void *mount, int flags)',
+  ) as (dirfd: number, path: Buffer, handle: Buffer, mount: Buffer, flags: number) => number,
+  readlink: libc.func('long readlink(void *path, void *target, size_t length)') as (
+    path: Buffer,
+    target: Buffer,
+    length: number,
+  ) => number,
+  epoll_create1: libc.func('int epoll_create1(int flags)') as (flags: number) => number,
+  epoll_ctl: libc.func('int epoll_ctl(int epoll, int op, int fd, void *event)') as (
+    epoll: number,
+    op: number,
+    fd: number,
+    event: Buffer,
+  ) => number,
 }
 
 const orErrno = (result: number): number => (result < 0 ? -koffi.errno() : result)
@@ -107,6 +153,60 @@ export const replaceDescriptor = (from: number, to: number): number => orErrno(c
 
 export const close = (fd: number): void => void c.close(fd)
 
+// --- fanotify
+
+/** A non-blocking fanotify group. */
+export const fanotifyInit = (flags: number): number => orErrno(c.fanotify_init(flags, O_CLOEXEC))
+
+/** Marks what `fd` has open. `mask` may have more than 32 bits. */
+export const fanotifyMark = (group: number, flags: number, mask: number, fd: number): number =>
+  orErrno(c.fanotify_mark(group, flags, mask, fd, null))
+
+/** struct file_handle: u32 handle_bytes, s32 handle_type, the handle. MAX_HANDLE_SZ is 128. */
+const HANDLE_HEADER = 8
+const handleBuffer = Buffer.alloc(HANDLE_HEADER + 128)
+const mountIdOut = Buffer.alloc(8)
+
+/**
+ * Opens, for lookups only, what a handle means on the filesystem that `mount` has open. `handle` is a struct file_handle,
+ * one character per byte. -ESTALE when that is no more.
+ */
+export function openByHandle(mount: number, handle: string): number {
+  handleBuffer.write(handle, 0, 'latin1')
+  return orErrno(c.open_by_handle_at(mount, handleBuffer, O_PATH | O_CLOEXEC))
+}
+
+/** The struct file_handle of what `fd` has open, one character per byte; or the negative errno. */
+export function handleOf(fd: number): string | number {
+  handleBuffer.writeUInt32LE(handleBuffer.length - HANDLE_HEADER, 0)
+  const result = orErrno(c.name_to_handle_at(fd, emptyPath, handleBuffer, mountIdOut, AT_EMPTY_PATH))
+  return result < 0 ? result : handleBuffer.toString('latin1', 0, HANDLE_HEADER + handleBuffer.readUInt32LE(0))
+}
+
+const linkBuffer = Buffer.alloc(PATH_MAX)
+
+/** The absolute path of what `fd` has open, as its mount shows it now; or the negative errno. */
+export function pathOf(fd: number): RawPath | number {
+  const length = orErrno(c.readlink(cString(`/proc/self/fd/${fd}`), linkBuffer, linkBuffer.length))
+  return length < 0 ? length : (linkBuffer.toString('latin1', 0, length) as RawPath)
+}
+
+const EPOLL_CTL_ADD = 1
+const EPOLLPRI = 0x2
+const EPOLLERR = 0x8
+
+/** An epoll instance that is readable when `fd` has something exceptional to tell. */
+export function pollExceptional(fd: number): number {
+  const epoll = orErrno(c.epoll_create1(O_CLOEXEC))
+  if (epoll < 0) return epoll
+  const event = Buffer.alloc(16)
+  event.writeUInt32LE(EPOLLPRI | EPOLLERR)
+  const result = orErrno(c.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, event))
+  if (result >= 0) return epoll
+  close(epoll)
+  return result
+}
+
 // --- directories
 
 const OPEN_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NONBLOCK | O_CLOEXEC
@@ -120,6 +220,23 @@ export function openDirectory(at: number | undefined, path: string, follow = fal
 /** Opens a directory only to resolve further names from it. */
 export const openForLookup = (at: number, path: string): number =>
   orErrno(c.openat(at, cString(path), constants.O_DIRECTORY | constants.O_NOFOLLOW | O_PATH | O_CLOEXEC))
+
+/** The directory above the one that `fd` has open. */
+export const openParent = (fd: number): number =>
+  orErrno(c.openat(fd, cString('..'), constants.O_RDONLY | constants.O_DIRECTORY | O_CLOEXEC))
+
+/** The name of the entry of `fd`, a directory, that has this inode; undefined when there is none. */
+export function nameOfInode(fd: number, ino: bigint): RawPath | undefined {
+  for (let length = 1; length > 0; ) {
+    length = orErrno(c.getdents64(fd, entries, entries.length))
+    for (let at = 0; at < length; at += entries.readUInt16LE(at + 16)) {
+      if (entries.readBigUInt64LE(at) !== ino) continue
+      const start = at + 19
+      return entries.toString('latin1', start, entries.indexOf(0, start)) as RawPath
+    }
+  }
+  return undefined
+}
 
 const DT_UNKNOWN = 0
 const DT_DIR = 4
@@ -162,6 +279,18 @@ export function identityOf(fd: number): Identity | number {
   return { dev: statxDevice(), ino: statxOut.readBigUInt64LE(32) }
 }
 
+/** Whether what `fd` has open has no name any more. */
+export function isDeleted(fd: number): boolean {
+  return c.statx(fd, emptyPath, AT_EMPTY_PATH, STATX_NLINK, statxOut) < 0 || statxOut.readUInt32LE(16) === 0
+}
+
+/** Whether the path leads to a directory; a symbolic link is none. */
+export function isDirectory(path: string): boolean {
+  if (path.length >= PATH_MAX) return false
+  if (c.statx(AT_FDCWD, cString(path), AT_SYMLINK_NOFOLLOW, STATX_TYPE, statxOut) < 0) return false
+  return (statxOut.readUInt16LE(28) & S_IFMT) === constants.S_IFDIR
+}
+
 const statxDevice = (): string => `${statxOut.readUInt32LE(136)}:${statxOut.readUInt32LE(140)}`
 
 /** Device and inode of what `path` leads to now, symbolic links followed. -ENOTDIR when it is not a directory. */
@@ -190,6 +319,12 @@ const statfsOut = Buffer.alloc(256)
 export function filesystemType(fd: number): number {
   const result = orErrno(c.fstatfs(fd, statfsOut))
   return result < 0 ? result : statfsOut.readUInt32LE(0)
+}
+
+/** statfs(2) f_fsid of what `fd` has open, one character per byte; or the negative errno. */
+export function filesystemId(fd: number): string | number {
+  const result = orErrno(c.fstatfs(fd, statfsOut))
+  return result < 0 ? result : statfsOut.toString('latin1', 56, 64)
 }
 
 const NLINK_COUNTS_SUBDIRECTORIES = new Set([0xef53 /* ext2-4 */, 0x58465342 /* xfs */, 0x01021994 /* tmpfs */])

@@ -6,19 +6,20 @@ import { mend, type Notice, raiseInstances, raiseQueuedEvents } from './limits.j
 const READ_BYTES = 256 * 1024 // 5,000 to 16,000 events
 
 /**
- * One inotify instance on Node's event loop.
+ * A queue of the kernel's, of inotify or of fanotify, on Node's event loop.
  *
- * Node watches no arbitrary descriptor, but it does watch a pipe; so we give it one, and then dup3() the inotify instance
+ * Node watches no arbitrary descriptor, but it does watch a pipe; so we give it one, and then dup3() the queue's descriptor
  * over it. Compared with a blocking fs.read this holds no thread (four such reads starve the whole pool), wakes up in
  * a fifth of the time, and closes like any socket.
  */
-export class InotifyQueue {
+export class KernelQueue {
   readonly #socket: Socket
   readonly #closed: Promise<void>
+  #resting: NodeJS.Timeout | undefined
 
-  /** `onBytes` gets whole records; the buffer is reused after it returns. */
-  constructor(
+  private constructor(
     readonly fd: number,
+    readonly name: string,
     onBytes: (bytes: Buffer) => void,
     onError: (error: Error) => void,
   ) {
@@ -28,7 +29,7 @@ export class InotifyQueue {
       } catch (thrown) {
         onError(asError(thrown))
       }
-      return true
+      return this.#resting === undefined
     }
     const options: SocketConstructorOpts & ConnectOpts = {
       fd,
@@ -38,25 +39,29 @@ export class InotifyQueue {
     this.#socket = new Socket(options)
     this.#closed = new Promise((resolve) => this.#socket.once('close', () => resolve()))
     this.#socket.on('error', (cause) =>
-      onError(new WatchError('QUEUE_BROKEN', `inotify queue: ${cause.message}`, { cause })),
+      onError(new WatchError('QUEUE_BROKEN', `${name} queue: ${cause.message}`, { cause })),
     )
   }
 
-  /** Throws WatchError INSTANCE_LIMIT or NO_INOTIFY. */
-  static open(onBytes: (bytes: Buffer) => void, onError: (error: Error) => void, notice: Notice): InotifyQueue {
-    raiseQueuedEvents(notice)
-    let inotify = kernel.inotifyInit()
-    while (inotify === -kernel.ERRNO.EMFILE && raiseInstances(notice)) inotify = kernel.inotifyInit()
-    if (inotify < 0) throw cannotInit(inotify)
+  /**
+   * Takes `descriptor` over. `onBytes` gets whole records; the buffer is reused after it returns. Returns the negative errno
+   * when there are no descriptors left.
+   */
+  static of(
+    descriptor: number,
+    name: string,
+    onBytes: (bytes: Buffer) => void,
+    onError: (error: Error) => void,
+  ): KernelQueue | number {
     const ends = kernel.pipe()
     if (typeof ends === 'number') {
-      kernel.close(inotify)
-      throw cannotInit(ends)
+      kernel.close(descriptor)
+      return ends
     }
     const [fd, otherEnd] = ends
-    const queue = new InotifyQueue(fd, onBytes, onError) // Node looks at the descriptor's type only here
-    kernel.replaceDescriptor(inotify, fd)
-    kernel.close(inotify)
+    const queue = new KernelQueue(fd, name, onBytes, onError) // Node looks at the descriptor's type only here
+    kernel.replaceDescriptor(descriptor, fd)
+    kernel.close(descriptor)
     kernel.close(otherEnd)
     return queue
   }
@@ -65,10 +70,35 @@ export class InotifyQueue {
     return kernel.queuedBytes(this.fd) === 0
   }
 
+  /** Reads nothing for so long: what comes meanwhile is one read, and not many. */
+  rest(ms: number): void {
+    this.#resting ??= setTimeout(() => {
+      this.#resting = undefined
+      this.#socket.resume()
+    }, ms)
+    this.#socket.pause()
+  }
+
   close(): Promise<void> {
+    clearTimeout(this.#resting)
     this.#socket.destroy()
     return this.#closed
   }
+}
+
+/** An inotify instance. Throws WatchError INSTANCE_LIMIT or NO_INOTIFY. */
+export function openInotify(
+  onBytes: (bytes: Buffer) => void,
+  onError: (error: Error) => void,
+  notice: Notice,
+): KernelQueue {
+  raiseQueuedEvents(notice)
+  let inotify = kernel.inotifyInit()
+  while (inotify === -kernel.ERRNO.EMFILE && raiseInstances(notice)) inotify = kernel.inotifyInit()
+  if (inotify < 0) throw cannotInit(inotify)
+  const queue = KernelQueue.of(inotify, 'inotify', onBytes, onError)
+  if (typeof queue === 'number') throw cannotInit(queue)
+  return queue
 }
 
 function cannotInit(errno: number): WatchError {

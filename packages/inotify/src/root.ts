@@ -43,23 +43,16 @@ export class Root {
   /** Sets the first watch by `addWatch`. Throws WatchError. */
   watch(addWatch: (fd: number) => number): { wd: number; identity: kernel.Identity; fsType: number } {
     const fd = kernel.openDirectory(undefined, this.#path, true)
-    if (fd < 0) throw this.#cannotOpen(fd)
+    if (fd < 0) throw cannotOpenRoot(this.#path, fd)
     try {
       const wd = addWatch(fd)
       if (wd < 0) throw this.#cannotWatch(wd)
       const identity = kernel.identityOf(fd)
-      if (typeof identity === 'number') throw this.#cannotOpen(identity)
+      if (typeof identity === 'number') throw cannotOpenRoot(this.#path, identity)
       return { wd, identity, fsType: kernel.filesystemType(fd) }
     } finally {
       kernel.close(fd)
     }
-  }
-
-  #cannotOpen(errno: number): WatchError {
-    const root = printable(this.#path)
-    if (errno === -kernel.ERRNO.ENOENT) return new WatchError('ROOT_NOT_FOUND', `${root}: there is no such directory`)
-    if (errno === -kernel.ERRNO.ENOTDIR) return new WatchError('ROOT_NOT_A_DIRECTORY', `${root} is not a directory`)
-    return new WatchError('ROOT_UNREADABLE', `cannot open ${root}: ${kernel.errnoName(errno)}`)
   }
 
   #cannotWatch(errno: number): WatchError {
@@ -72,6 +65,14 @@ export class Root {
     const hint = errno === -kernel.ERRNO.ENOENT ? ' (is /proc mounted?)' : ''
     return new WatchError('ROOT_UNREADABLE', `cannot watch ${root}: ${kernel.errnoName(errno)}${hint}`)
   }
+}
+
+/** What it means that the root cannot be opened, or looked at. */
+export function cannotOpenRoot(path: RawPath, errno: number): WatchError {
+  const root = printable(path)
+  if (errno === -kernel.ERRNO.ENOENT) return new WatchError('ROOT_NOT_FOUND', `${root}: there is no such directory`)
+  if (errno === -kernel.ERRNO.ENOTDIR) return new WatchError('ROOT_NOT_A_DIRECTORY', `${root} is not a directory`)
+  return new WatchError('ROOT_UNREADABLE', `cannot open ${root}: ${kernel.errnoName(errno)}`)
 }
 
 /** statfs(2) types whose changes may be made elsewhere: then this kernel raises no events. */

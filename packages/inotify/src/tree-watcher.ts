@@ -1,11 +1,14 @@
 import { resolve } from 'node:path'
+import type { BackendName, TreeStats, WatchedTree } from './backend.js'
+import { type Choice, openTree } from './choice.js'
 import { asError, WatchError } from './errors.js'
 import type { Hint } from './hint.js'
 import * as kernel from './kernel.js'
 import { fromBytes, printable, type RawPath, ROOT } from './raw-path.js'
-import { type TreeStats, WatchedTree } from './watched-tree.js'
 
 export interface TreeWatcherOptions {
+  /** How to watch. 'auto', unless it is given: what suits the tree and is allowed; `choice` of the watcher says what and why. */
+  backend?: 'auto' | BackendName
   /** Never watched, never reported. Called with the root-relative path. */
   exclude?: (path: RawPath, isDir: boolean) => boolean
   /**
@@ -35,6 +38,7 @@ export class TreeWatcher {
   #timer: NodeJS.Timeout | undefined
   #before: TreeStats = { watches: 0, events: 0, overflows: 0, blind: 0 }
   #lastNotice = ''
+  #choice: Choice = { backend: 'inotify', reason: '' }
   #drainedAtMs = 0
   #closed = false
 
@@ -58,6 +62,11 @@ export class TreeWatcher {
   private constructor(rootPath: RawPath, options: TreeWatcherOptions) {
     this.#rootPath = rootPath
     this.#options = options
+  }
+
+  /** How the tree is watched, and why so. It may change when the root comes back. */
+  get choice(): Readonly<Choice> {
+    return this.#choice
   }
 
   /** `blind`: directories that could not be watched and are polled instead. */
@@ -89,7 +98,7 @@ export class TreeWatcher {
   }
 
   #open(): WatchedTree {
-    const tree: WatchedTree = new WatchedTree(this.#rootPath, {
+    const { tree, choice }: { tree: WatchedTree; choice: Choice } = openTree(this.#rootPath, this.#options.backend, {
       exclude: this.#options.exclude,
       onHints: (hints) => this.#deliver(hints),
       onError: (error) => this.#die(error),
@@ -99,6 +108,7 @@ export class TreeWatcher {
       onNotice: (line) => this.#options.onNotice?.(line),
     })
     this.#tree = tree
+    this.#choice = choice
     this.#checkLater()
     return tree
   }

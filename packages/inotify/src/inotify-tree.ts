@@ -1,11 +1,12 @@
+import type { TreeEvents, TreeStats, WatchedTree } from './backend.js'
 import { BlindSpots } from './blind-spots.js'
 import { Departures } from './departures.js'
 import { asError } from './errors.js'
 import { decodeEvents, IN, type InotifyEvent } from './events.js'
-import { type Hint, HintList } from './hint.js'
+import { HintList } from './hint.js'
 import * as kernel from './kernel.js'
-import { type Notice, raiseWatches } from './limits.js'
-import { InotifyQueue } from './queue.js'
+import { raiseWatches } from './limits.js'
+import { type KernelQueue, openInotify } from './queue.js'
 import { type RawPath, ROOT } from './raw-path.js'
 import { noticeRemote, Root } from './root.js'
 import { Scan, type ScanTree } from './scan.js'
@@ -49,38 +50,21 @@ interface Arrival {
   found?: boolean
 }
 
-export interface TreeEvents {
-  readonly exclude: ((path: RawPath, isDir: boolean) => boolean) | undefined
-  onHints(hints: Hint[]): void
-  /** Our own failure, or the queue's. The tree is of no use any more. */
-  onError(error: Error): void
-  /** The watched directory may no longer be what the root's path leads to. */
-  onRootDoubt(evidence: 'deleted' | 'moved' | 'unmounted'): void
-  onNotice: Notice
-}
-
-export interface TreeStats {
-  watches: number
-  events: number
-  overflows: number
-  blind: number
-}
-
 /**
- * One life of a watched tree, from the first watch on its root until the root goes.
+ * A tree of which each directory has a watch of inotify.
  *
  * What holds after each event about a directory's name: the table agrees with the disk about that name, because it was opened again.
  * Later changes are events that are still queued. So every mistake that a stale path causes (opening a directory that has just taken the
  * place of another) is mended by an event to come, and because a scan ends in a 'tree' hint, nothing reported under a wrong path
  * stays unreported under the right one.
  */
-export class WatchedTree implements ScanTree {
+export class InotifyTree implements ScanTree, WatchedTree {
   readonly exclude: ((path: RawPath, isDir: boolean) => boolean) | undefined
   readonly table: WatchTable
   readonly identity: kernel.Identity
   readonly #root: Root
   readonly #events: TreeEvents
-  readonly #queue: InotifyQueue
+  readonly #queue: KernelQueue
   readonly #departures: Departures
   readonly #blind: BlindSpots
   readonly #hints = new HintList()
@@ -103,7 +87,7 @@ export class WatchedTree implements ScanTree {
     this.#root = new Root(rootPath)
     this.#events = events
     this.exclude = events.exclude
-    this.#queue = InotifyQueue.open(
+    this.#queue = openInotify(
       (bytes) => this.#read(bytes),
       (error) => this.#fail(error),
       events.onNotice,

@@ -1,0 +1,62 @@
+import type { BackendName, TreeEvents, WatchedTree } from './backend.js'
+import { WatchError } from './errors.js'
+import { FanotifyTree } from './fanotify/fanotify-tree.js'
+import { InotifyTree } from './inotify-tree.js'
+import * as kernel from './kernel.js'
+import { join, type RawPath, ROOT } from './raw-path.js'
+
+/** How a tree is watched. */
+export interface Choice {
+  backend: BackendName
+  /** For the log. */
+  reason: string
+}
+
+/** Up to so many directories each gets a watch: less to hear of what happens elsewhere on the filesystem. */
+const SMALL_MAX = 4096
+/** How long they may take to be counted. */
+const COUNT_MS = 50
+
+/** Opens the tree as wanted; 'auto' takes what suits it. Throws WatchError. */
+export function openTree(
+  root: RawPath,
+  wanted: 'auto' | BackendName = 'auto',
+  events: TreeEvents,
+): { tree: WatchedTree; choice: Choice } {
+  if (wanted === 'fanotify')
+    return { tree: new FanotifyTree(root, events, false), choice: { backend: wanted, reason: 'asked for' } }
+  if (wanted === 'inotify')
+    return { tree: new InotifyTree(root, events), choice: { backend: wanted, reason: 'asked for' } }
+  const inotify = (reason: string) => ({
+    tree: new InotifyTree(root, events),
+    choice: { backend: 'inotify' as const, reason },
+  })
+  if (isSmall(root, events)) return inotify(`there are at most ${SMALL_MAX} directories`)
+  try {
+    const tree = new FanotifyTree(root, events, true)
+    return { tree, choice: { backend: 'fanotify', reason: `there may be more than ${SMALL_MAX} directories` } }
+  } catch (error) {
+    if (!(error instanceof WatchError) || error.code !== 'NO_FANOTIFY') throw error
+    return inotify(error.message)
+  }
+}
+
+/** Whether it surely has few directories. */
+function isSmall(root: RawPath, { exclude }: TreeEvents): boolean {
+  const untilMs = performance.now() + COUNT_MS
+  const open: { absolute: string; path: RawPath }[] = [{ absolute: root, path: ROOT }]
+  let count = 0
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (++count + open.length > SMALL_MAX || performance.now() > untilMs) return false
+    const fd = kernel.openDirectory(undefined, next.absolute, next.path === ROOT)
+    if (fd < 0) continue // gone, or not to be read: whoever watches it will say so
+    const names: RawPath[] = []
+    if (!kernel.hasNoSubdirectories(fd)) while (kernel.readSubdirectories(fd, names) > 0);
+    kernel.close(fd)
+    for (const name of names) {
+      const path = join(next.path, name)
+      if (!exclude?.(path, true)) open.push({ absolute: `${next.absolute}/${name}`, path })
+    }
+  }
+  return true
+}

@@ -1,0 +1,217 @@
+import * as kernel from '../kernel.js'
+import { type Mount, mountsWithin } from '../mounts.js'
+import { join, type RawPath, ROOT } from '../raw-path.js'
+import { FAN, type FanotifyRecord, FSID_BYTES, type Handle, type Place } from './records.js'
+
+/** Directories whose paths are remembered; then all are forgotten, and asked for again as they are needed. */
+const KNOWN_MAX = 65_536
+
+/** A filesystem that shows at or below the root. */
+export interface Filesystem {
+  mount: Mount
+  fsid: string
+}
+
+/**
+ * What the handles in records mean: paths of directories below the root, as they are now. A record may be older than that,
+ * which is no harm: it only says where to look.
+ */
+export class Directories {
+  /** undefined: not below the root, or excluded. Right until a directory is renamed. */
+  readonly #known = new Map<Handle, RawPath | undefined>()
+  readonly #filesystems = new Map<RawPath, Filesystem>()
+  /** Descriptors on the mounts: a handle can only be opened by one, and while one is open nobody can unmount it. */
+  readonly #descriptors = new Map<RawPath, number>()
+  /** What was deleted or moved in the records that are being read, by what it was. */
+  #departed: Map<Handle, Place> | undefined
+  #records: readonly FanotifyRecord[] = []
+
+  /** `root` is absolute and has no symbolic link in it. */
+  constructor(
+    readonly root: RawPath,
+    readonly exclude: ((path: RawPath, isDir: boolean) => boolean) | undefined,
+  ) {}
+
+  get filesystems(): ReadonlyMap<RawPath, Filesystem> {
+    return this.#filesystems
+  }
+
+  add(filesystem: Filesystem): void {
+    this.#filesystems.set(filesystem.mount.point, filesystem)
+    // Of several places the one that is nearest to the root is asked first.
+    const inOrder = [...this.#filesystems].sort(([a], [b]) => a.length - b.length)
+    this.#filesystems.clear()
+    for (const [point, one] of inOrder) this.#filesystems.set(point, one)
+    this.forget()
+  }
+
+  remove(point: RawPath): void {
+    this.#filesystems.delete(point)
+    this.forget()
+  }
+
+  /** Between `begin` and `end` mounts are held. */
+  begin(records: readonly FanotifyRecord[]): void {
+    this.#records = records
+    this.#departed = undefined
+  }
+
+  end(): void {
+    for (const fd of this.#descriptors.values()) kernel.close(fd)
+    this.#descriptors.clear()
+    this.#records = []
+    this.#departed = undefined
+  }
+
+  /** A directory was renamed, or something was mounted: any path may be another one now. */
+  forget(): void {
+    this.#known.clear()
+  }
+
+  /** The directory is no more. */
+  delete(handle: Handle): void {
+    this.#known.delete(handle)
+  }
+
+  /** Root-relative; undefined when it is not below the root, excluded, or gone without a trace. */
+  pathOf(handle: Handle): RawPath | undefined {
+    const known = this.#known.get(handle)
+    if (known !== undefined || this.#known.has(handle)) return known
+    const path = this.#resolve(handle)
+    if (path === 'gone') return this.#pathOfDeparted(handle)
+    if (this.#known.size >= KNOWN_MAX) this.#known.clear()
+    this.#known.set(handle, path)
+    return path
+  }
+
+  pathAt({ directory, name }: Place): RawPath | undefined {
+    const path = this.pathOf(directory)
+    if (path === undefined) return undefined
+    return name === '.' ? path : join(path, name)
+  }
+
+  /** A descriptor of the directory, for lookups only; or the negative errno. */
+  open(handle: Handle): number {
+    let result = -kernel.ERRNO.ESTALE
+    for (const filesystem of this.#of(handle)) {
+      const mount = this.#descriptor(filesystem)
+      result = mount < 0 ? mount : kernel.openByHandle(mount, handle.slice(FSID_BYTES))
+      if (result >= 0) break
+    }
+    return result
+  }
+
+  #of(handle: Handle): Filesystem[] {
+    const fsid = handle.slice(0, FSID_BYTES)
+    return [...this.#filesystems.values()].filter((filesystem) => filesystem.fsid === fsid)
+  }
+
+  #descriptor({ mount }: Filesystem): number {
+    let fd = this.#descriptors.get(mount.point)
+    if (fd === undefined) {
+      fd = kernel.openDirectory(undefined, mount.point, true)
+      if (fd >= 0) this.#descriptors.set(mount.point, fd)
+    }
+    return fd
+  }
+
+  #resolve(handle: Handle): RawPath | 'gone' | undefined {
+    let gone = true
+    // One filesystem may show at several places, and a directory then at one of them, at several, or at none.
+    for (const filesystem of this.#of(handle)) {
+      const mount = this.#descriptor(filesystem)
+      const fd = mount < 0 ? mount : kernel.openByHandle(mount, handle.slice(FSID_BYTES))
+      if (fd < 0) continue
+      const absolute = kernel.isDeleted(fd) ? undefined : pathOfDescriptor(fd)
+      kernel.close(fd)
+      if (absolute === undefined) continue
+      gone = false
+      const path = this.#below(absolute)
+      if (path !== undefined) return path
+    }
+    return gone ? 'gone' : undefined
+  }
+
+  /** Root-relative, unless it is not below the root, or excluded. */
+  #below(absolute: RawPath): RawPath | undefined {
+    if (absolute === this.root) return ROOT
+    const start = this.root === '/' ? 1 : this.root.length + 1
+    if (this.root !== '/' && !absolute.startsWith(`${this.root}/`)) return undefined
+    const path = absolute.slice(start) as RawPath
+    if (this.exclude === undefined) return path
+    for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1))
+      if (this.exclude(path.slice(0, at) as RawPath, true)) return undefined
+    return this.exclude(path, true) ? undefined : path
+  }
+
+  /** A directory that is gone was somewhere: its own end, among the same records, says where. */
+  #pathOfDeparted(handle: Handle): RawPath | undefined {
+    if (this.#departed === undefined) {
+      this.#departed = new Map()
+      for (const { mask, target, place } of this.#records) {
+        const ends = (mask & FAN.ONDIR) !== 0 && (mask & FAN.DELETE) !== 0
+        if (ends && target !== undefined && place !== undefined) this.#departed.set(target, place)
+      }
+    }
+    const place = this.#departed.get(handle)
+    if (place === undefined) return undefined
+    this.#departed.delete(handle) // a loop cannot be, but what a kernel says is not to hang us
+    const path = this.pathAt(place)
+    this.#departed.set(handle, place)
+    if (path === undefined || this.exclude?.(path, true)) return undefined
+    return path
+  }
+}
+
+/** What shows at the root and below it, of all that is mounted. Undefined when the root cannot be opened. */
+export function filesystemsWithin(root: RawPath): Filesystem[] {
+  const found: Filesystem[] = []
+  const mounts = mountsWithin(root)
+  // What the root itself is on may be mounted far above it.
+  if (!mounts.has(root)) mounts.set(root, { id: '', point: root, type: '' })
+  for (const mount of mounts.values()) {
+    const fsid = withDirectory(mount.point, kernel.filesystemId)
+    if (typeof fsid === 'string') found.push({ mount, fsid })
+  }
+  return found
+}
+
+export function withDirectory<T>(path: RawPath, work: (fd: number) => T): T | number {
+  const fd = kernel.openDirectory(undefined, path, true)
+  if (fd < 0) return fd
+  try {
+    return work(fd)
+  } finally {
+    kernel.close(fd)
+  }
+}
+
+/** Undefined when it has none. */
+function pathOfDescriptor(fd: number): RawPath | undefined {
+  const path = kernel.pathOf(fd)
+  if (path === -kernel.ERRNO.ENAMETOOLONG) return climb(fd)
+  return typeof path === 'number' ? undefined : path
+}
+
+/** The path is longer than the kernel tells at once: the names are found from below, until the rest is short enough. */
+function climb(from: number): RawPath | undefined {
+  const names: RawPath[] = []
+  let at = from
+  try {
+    for (;;) {
+      const identity = kernel.identityOf(at)
+      const above = kernel.openParent(at)
+      if (at !== from) kernel.close(at)
+      at = above
+      if (above < 0 || typeof identity === 'number') return undefined
+      const name = kernel.nameOfInode(above, identity.ino)
+      if (name === undefined) return undefined
+      names.push(name)
+      const rest = kernel.pathOf(above)
+      if (typeof rest !== 'number') return join(rest, names.reverse().join('/') as RawPath)
+      if (rest !== -kernel.ERRNO.ENAMETOOLONG) return undefined
+    }
+  } finally {
+    if (at !== from && at >= 0) kernel.close(at)
+  }
+}

@@ -1,0 +1,408 @@
+import type { TreeEvents, TreeStats, WatchedTree } from '../backend.js'
+import { asError, WatchError } from '../errors.js'
+import { HintList } from '../hint.js'
+import * as kernel from '../kernel.js'
+import { MountWatch } from '../mounts.js'
+import { KernelQueue } from '../queue.js'
+import { join, printable, type RawPath, ROOT } from '../raw-path.js'
+import { cannotOpenRoot } from '../root.js'
+import { Directories, type Filesystem, filesystemsWithin, withDirectory } from './directories.js'
+import { decodeRecords, FAN, type FanotifyRecord, type Handle, type Place } from './records.js'
+
+const GROUP =
+  FAN.CLASS_NOTIF |
+  FAN.CLOEXEC |
+  FAN.NONBLOCK |
+  FAN.UNLIMITED_QUEUE |
+  FAN.UNLIMITED_MARKS |
+  FAN.REPORT_FID |
+  FAN.REPORT_DFID_NAME |
+  FAN.REPORT_TARGET_FID
+const EVENTS = FAN.CREATE | FAN.DELETE | FAN.MODIFY | FAN.CLOSE_WRITE | FAN.ATTRIB | FAN.ONDIR
+/** FAN_RENAME is not to be ignored anywhere: what is renamed into the tree would be lost. */
+const IGNORED = EVENTS | FAN.EVENT_ON_CHILD
+const IGNORE = FAN.MARK_ADD | FAN.MARK_IGNORE | FAN.MARK_IGNORED_SURV_MODIFY | FAN.MARK_EVICTABLE
+const NAME_EVENTS = FAN.CREATE | FAN.DELETE | FAN.RENAME
+
+/** A directory outside the tree with so many events is ignored from then on. */
+const HOT = 64
+/** Directories whose events are counted, and ignored, at once. */
+const OUTSIDE_MAX = 4096
+/** Reads that follow each other faster than this are a load, */
+const LOAD_MS = 1
+/** and after so many of them each read waits for so long: the kernel merges what comes meanwhile. */
+const LOAD_READS = 8
+const REST_MS = 2
+const BLIND_POLL_MS = 30_000
+
+/**
+ * A tree on filesystems that fanotify watches as a whole: it costs the same however many directories there are, and
+ * nothing has to be found and watched before something happens in it.
+ *
+ * What happens outside the tree is told, too. Directories there with much of it are ignored by the kernel for us; that ends
+ * when anything is moved into the tree, for it may be one of them.
+ */
+export class FanotifyTree implements WatchedTree {
+  readonly identity: kernel.Identity
+  readonly complete: Promise<void>
+  readonly #queue: KernelQueue
+  readonly #directories: Directories
+  readonly #hints = new HintList()
+  readonly #mountWatch: MountWatch
+  /** The directories that the root's path leads through, and the root. */
+  readonly #way = new Set<Handle>()
+  readonly #rootHandle: Handle | undefined
+  /** Events in directories outside the tree; -1 when they are ignored. */
+  readonly #outside = new Map<Handle, number>()
+  /** Filesystems below the root that cannot be marked. */
+  readonly #blind = new Set<RawPath>()
+  #blindTimer: NodeJS.Timeout | undefined
+  #ignores = 0
+  #fastReads = 0
+  #lastReadMs = 0
+  #drainedAtMs = 0
+  #eventCount = 0
+  #overflowCount = 0
+  #closed = false
+
+  /**
+   * Throws WatchError: NO_FANOTIFY with the reason when it cannot be used for this tree; with `wholly` also when a
+   * filesystem that is mounted below the root cannot be watched so. Without, such a one is looked at from time to time.
+   */
+  constructor(
+    rootPath: RawPath,
+    readonly events: TreeEvents,
+    wholly: boolean,
+  ) {
+    const { identity, path } = rootAt(rootPath)
+    this.identity = identity
+    const group = kernel.fanotifyInit(GROUP)
+    if (group < 0) throw cannot(rootPath, `fanotify_init: ${kernel.errnoName(group)}${mendInit(group)}`)
+    const queue = KernelQueue.of(
+      group,
+      'fanotify',
+      (bytes) => this.#read(bytes),
+      (error) => this.#fail(error),
+    )
+    if (typeof queue === 'number') throw cannot(rootPath, `pipe: ${kernel.errnoName(queue)}`)
+    this.#queue = queue
+    this.#directories = new Directories(path, events.exclude)
+    try {
+      this.#mountWatch = new MountWatch(() => this.#mountsChanged())
+      for (const filesystem of filesystemsWithin(path)) {
+        const { point } = filesystem.mount
+        if (this.#isExcluded(point)) continue
+        const problem = this.#mark(filesystem)
+        if (problem === undefined) continue
+        if (wholly || point === path) throw cannot(rootPath, problem)
+        this.#leaveBlind(filesystem, problem)
+      }
+      this.#rootHandle = this.#findWay(path)
+    } catch (error) {
+      void this.close(asError(error))
+      throw error
+    }
+    this.complete = Promise.resolve()
+  }
+
+  get stats(): TreeStats {
+    const watches = this.#closed ? 0 : this.#directories.filesystems.size - this.#blind.size
+    return { watches, events: this.#eventCount, overflows: this.#overflowCount, blind: this.#blind.size }
+  }
+
+  get hasMore(): boolean {
+    return !this.#closed && !this.#queue.isEmpty
+  }
+
+  get drainedAtMs(): number {
+    const nowMs = Date.now()
+    if (!this.#closed && this.#queue.isEmpty) this.#drainedAtMs = nowMs
+    return this.#drainedAtMs
+  }
+
+  async close(_reason: Error): Promise<void> {
+    this.#closed = true
+    clearInterval(this.#blindTimer)
+    this.#mountWatch?.close()
+    await this.#queue.close()
+  }
+
+  flush(): void {
+    const hints = this.#hints.take()
+    if (hints.length > 0 && !this.#closed) this.events.onHints(hints)
+  }
+
+  #fail(error: Error): void {
+    if (this.#closed) return
+    void this.close(error)
+    this.events.onError(error)
+  }
+
+  // --- events
+
+  #read(bytes: Buffer): void {
+    if (this.#closed) return
+    const records = decodeRecords(bytes)
+    this.#eventCount += records.length
+    this.#directories.begin(records)
+    try {
+      for (const record of records) {
+        this.#interpret(record)
+        if (this.#closed) return // the root was lost
+      }
+    } finally {
+      this.#directories.end()
+    }
+    this.flush()
+    this.#pace()
+  }
+
+  /** Under load what is read at once is more, and most of it is merged already: that costs a fraction. */
+  #pace(): void {
+    const nowMs = performance.now()
+    this.#fastReads = nowMs - this.#lastReadMs < LOAD_MS + REST_MS ? this.#fastReads + 1 : 0
+    this.#lastReadMs = nowMs
+    if (this.#fastReads >= LOAD_READS && !this.#closed) this.#queue.rest(REST_MS)
+  }
+
+  #interpret(record: FanotifyRecord): void {
+    const { mask, place } = record
+    if (mask & FAN.Q_OVERFLOW) this.#overflowed()
+    else if (place === undefined)
+      return // it tells of the target alone; another record tells of its name
+    else if (mask & FAN.RENAME) this.#renamed(record, place)
+    else this.#happened(record, place)
+  }
+
+  #happened({ mask, target }: FanotifyRecord, place: Place): void {
+    const isDir = (mask & FAN.ONDIR) !== 0
+    if (isDir && mask & FAN.DELETE && target !== undefined) this.#directoryDeleted(target)
+    const directory = this.#directories.pathOf(place.directory)
+    if (directory === undefined) return this.#countOutside(place.directory)
+    if (place.name === '.') {
+      if (mask & FAN.ATTRIB) this.#hints.push({ kind: 'entry', path: directory, isDir: true, attribOnly: true })
+      return
+    }
+    const path = join(directory, place.name)
+    if (this.events.exclude?.(path, isDir)) {
+      if (mask & NAME_EVENTS) this.#excludedNameChanged(directory)
+    } else if (isDir) this.#directoryChanged(path, mask)
+    else this.#fileChanged(path, mask)
+  }
+
+  #directoryChanged(path: RawPath, mask: number): void {
+    if (mask & FAN.DELETE) this.#hints.push({ kind: 'entry', path, isDir: true, gone: true })
+    if (mask & FAN.CREATE) {
+      // Of both no one knows which came first.
+      if (!(mask & FAN.DELETE) || kernel.isDirectory(this.#absolute(path))) this.#hints.push({ kind: 'tree', path })
+    } else if (mask & FAN.ATTRIB) this.#hints.push({ kind: 'entry', path, isDir: true, attribOnly: true })
+  }
+
+  /** As many hints as inotify would have made, in the order that is most likely. */
+  #fileChanged(path: RawPath, mask: number): void {
+    const entry = { kind: 'entry', path, isDir: false } as const
+    if (mask & FAN.DELETE) this.#hints.push({ ...entry, gone: true })
+    const written = (mask & FAN.CLOSE_WRITE) !== 0
+    if (mask & FAN.CREATE && !kernel.mayBeBeingWritten(this.#absolute(path))) this.#hints.push(entry)
+    else if (mask & (FAN.CREATE | FAN.MODIFY) && !written) this.#hints.push({ kind: 'writing', path })
+    if (written) this.#hints.push({ ...entry, closed: true })
+    if (mask & FAN.ATTRIB) this.#hints.push({ ...entry, attribOnly: true })
+  }
+
+  #renamed({ mask, from: before, target }: FanotifyRecord, now: Place): void {
+    const isDir = (mask & FAN.ONDIR) !== 0
+    const [from, to] = [this.#included(before, isDir), this.#included(now, isDir)]
+    if (isDir && target !== undefined && this.#way.has(target)) this.events.onRootDoubt('moved')
+    if (from === undefined && to === undefined) return
+    if (isDir) this.#directories.forget()
+    // What comes from outside may be ignored, or have something in it that is.
+    if (isDir && from === undefined) this.#ignoreNothing()
+    if (from !== undefined) this.#hints.push({ kind: 'entry', path: from, isDir, gone: true })
+    if (to === undefined) return
+    const moved = from === undefined ? {} : { movedFrom: from }
+    if (from !== undefined || !isDir) this.#hints.push({ kind: 'entry', path: to, isDir, ...moved })
+    if (isDir) this.#hints.push({ kind: 'tree', path: to, ...moved })
+  }
+
+  /** Where it is in the tree; when it is excluded there, the time of the directory that it is in has changed all the same. */
+  #included(place: Place | undefined, isDir: boolean): RawPath | undefined {
+    if (place === undefined) return undefined
+    const directory = this.#directories.pathOf(place.directory)
+    if (directory === undefined) return undefined
+    const path = join(directory, place.name)
+    if (!this.events.exclude?.(path, isDir)) return path
+    this.#excludedNameChanged(directory)
+    return undefined
+  }
+
+  #excludedNameChanged(path: RawPath): void {
+    this.#hints.push({ kind: 'entry', path, isDir: true, attribOnly: true, excluded: true })
+  }
+
+  #directoryDeleted(target: Handle): void {
+    this.#directories.delete(target)
+    this.#outside.delete(target)
+    if (target === this.#rootHandle) this.events.onRootDoubt('deleted')
+  }
+
+  #overflowed(): void {
+    this.#overflowCount++
+    this.#directories.forget()
+    this.#ignoreNothing()
+    this.#hints.push({ kind: 'tree', path: ROOT, overflow: true })
+  }
+
+  #absolute(path: RawPath): RawPath {
+    return join(this.#directories.root === '/' ? ('/' as RawPath) : this.#directories.root, path)
+  }
+
+  // --- what happens elsewhere
+
+  #countOutside(directory: Handle): void {
+    const count = this.#outside.get(directory) ?? 0
+    if (count < 0) return
+    if (this.#outside.size >= OUTSIDE_MAX) this.#outside.clear()
+    this.#outside.set(directory, count + 1)
+    if (count + 1 < HOT) return
+    this.#outside.set(directory, -1)
+    const fd = this.#directories.open(directory)
+    if (fd < 0) return
+    if (kernel.fanotifyMark(this.#queue.fd, IGNORE, IGNORED, fd) >= 0) this.#ignores++
+    kernel.close(fd)
+  }
+
+  #ignoreNothing(): void {
+    this.#outside.clear()
+    if (this.#ignores === 0) return
+    this.#ignores = 0
+    // Without naming mounts or filesystems this removes the marks on inodes: ours are all ignore marks.
+    kernel.fanotifyMark(this.#queue.fd, FAN.MARK_FLUSH, 0, -1)
+  }
+
+  // --- mounts
+
+  /** What is wrong, as one line. */
+  #mark(filesystem: Filesystem): string | undefined {
+    const { point } = filesystem.mount
+    const flags = FAN.MARK_ADD | FAN.MARK_FILESYSTEM
+    const result = withDirectory(point, (fd) => kernel.fanotifyMark(this.#queue.fd, flags, EVENTS | FAN.RENAME, fd))
+    if (result < 0) return `fanotify_mark ${printable(point)}: ${kernel.errnoName(result)}${mendMark(result)}`
+    const usable = withDirectory(point, kernel.handleOf)
+    const mount = withDirectory(point, (fd) => (typeof usable === 'string' ? kernel.openByHandle(fd, usable) : usable))
+    if (typeof mount === 'number' && mount < 0)
+      return `open_by_handle_at ${printable(point)}: ${kernel.errnoName(mount)}${mendInit(mount)}`
+    kernel.close(Number(mount))
+    this.#directories.add(filesystem)
+    return undefined
+  }
+
+  #mountsChanged(): void {
+    if (this.#closed) return
+    try {
+      const { root, filesystems } = this.#directories
+      const now = new Map(filesystemsWithin(root).map((filesystem) => [filesystem.mount.point, filesystem]))
+      for (const [point, { mount }] of filesystems) {
+        if (now.get(point)?.mount.id === mount.id) continue
+        this.#directories.remove(point)
+        this.#blind.delete(point)
+        if (point === root) this.events.onRootDoubt(now.get(root)?.mount.id === '' ? 'unmounted' : 'moved')
+        else this.#unmounted(point)
+        if (this.#closed) return
+      }
+      for (const filesystem of now.values()) {
+        if (!this.#directories.filesystems.has(filesystem.mount.point)) this.#mounted(filesystem)
+      }
+      this.#ignoreNothing()
+      this.events.onRootDoubt('moved') // it may lie under another mount now
+      this.flush()
+    } catch (error) {
+      this.#fail(asError(error))
+    }
+  }
+
+  /** What it covered shows again. */
+  #unmounted(point: RawPath): void {
+    const path = this.#relative(point)
+    this.#hints.push({ kind: 'unmounted', path })
+    if (kernel.isDirectory(point)) this.#hints.push({ kind: 'tree', path })
+  }
+
+  #mounted(filesystem: Filesystem): void {
+    const { point } = filesystem.mount
+    if (this.#isExcluded(point)) return
+    const problem = this.#mark(filesystem)
+    if (problem !== undefined) this.#leaveBlind(filesystem, problem)
+    this.#hints.push({ kind: 'tree', path: this.#relative(point) })
+  }
+
+  #leaveBlind(filesystem: Filesystem, problem: string): void {
+    const { point } = filesystem.mount
+    this.#directories.add(filesystem)
+    this.#blind.add(point)
+    this.#blindTimer ??= setInterval(() => this.#lookAtBlind(), BLIND_POLL_MS).unref()
+    this.events.onNotice(`${problem}; what is below ${printable(point)} is looked at every ${BLIND_POLL_MS / 1000} s`)
+  }
+
+  /** It, or a directory above it. */
+  #isExcluded(point: RawPath): boolean {
+    const { exclude } = this.events
+    const path = this.#relative(point)
+    if (exclude === undefined || path === ROOT) return false
+    for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1))
+      if (exclude(path.slice(0, at) as RawPath, true)) return true
+    return exclude(path, true)
+  }
+
+  #lookAtBlind(): void {
+    for (const point of this.#blind) this.#hints.push({ kind: 'tree', path: this.#relative(point) })
+    this.flush()
+  }
+
+  #relative(point: RawPath): RawPath {
+    const { root } = this.#directories
+    return (point === root ? ROOT : point.slice(root === '/' ? 1 : root.length + 1)) as RawPath
+  }
+
+  /** The handles of the root, and of all directories above it: when one of these is moved, the root is. */
+  #findWay(root: RawPath): Handle | undefined {
+    let rootHandle: Handle | undefined
+    for (let path: string = root; ; path = path.slice(0, path.lastIndexOf('/'))) {
+      const handle = withDirectory((path === '' ? '/' : path) as RawPath, (fd) => {
+        const [fsid, file] = [kernel.filesystemId(fd), kernel.handleOf(fd)]
+        return typeof fsid === 'string' && typeof file === 'string' ? ((fsid + file) as Handle) : -1
+      })
+      if (typeof handle === 'string') {
+        rootHandle ??= handle
+        this.#way.add(handle)
+      }
+      if (path === '' || path === '/') return rootHandle
+    }
+  }
+}
+
+/** The root, without symbolic links. Throws WatchError. */
+function rootAt(rootPath: RawPath): { identity: kernel.Identity; path: RawPath } {
+  const found = withDirectory(rootPath, (fd) => ({ identity: kernel.identityOf(fd), path: kernel.pathOf(fd) }))
+  if (typeof found === 'number') throw cannotOpenRoot(rootPath, found)
+  const { identity, path } = found
+  if (typeof identity === 'number') throw cannotOpenRoot(rootPath, identity)
+  if (typeof path === 'number') throw cannot(rootPath, `its path: ${kernel.errnoName(path)}`)
+  return { identity, path }
+}
+
+const cannot = (rootPath: RawPath, problem: string): WatchError =>
+  new WatchError('NO_FANOTIFY', `cannot watch ${printable(rootPath)} by fanotify: ${problem}`)
+
+function mendInit(errno: number): string {
+  if (errno === -kernel.ERRNO.EPERM) return '; it takes CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH (root has both)'
+  if (errno === -kernel.ERRNO.EINVAL || errno === -kernel.ERRNO.ENOSYS) return '; it takes a kernel from 5.17 on'
+  if (errno === -kernel.ERRNO.EMFILE) return '; raise fs.fanotify.max_user_groups, or ulimit -n'
+  return ''
+}
+
+function mendMark(errno: number): string {
+  if (errno === -kernel.ERRNO.EXDEV) return ' (a btrfs subvolume)'
+  if (errno === -kernel.ERRNO.EOPNOTSUPP || errno === -kernel.ERRNO.ENODEV)
+    return ' (this filesystem has no file handles)'
+  return mendInit(errno)
+}
