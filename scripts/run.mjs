@@ -83,7 +83,7 @@ function build() {
   stale(
     'build',
     [...sources, join(root, 'tsconfig.base.json'), join(root, 'scripts/bundle.mjs')],
-    join(root, 'packages/syncline/dist'),
+    join(root, 'packages/rsync/dist/src/command.bundle.cjs.cache'), // what is made last
     () => {
       mkdirSync(join(root, 'packages/rsync/dist/src/delta'), { recursive: true })
       run('npx', [

@@ -10,6 +10,7 @@ import { freePort, occupy } from '../support/daemon.js'
 import { eventually, sleep, until } from '../support/eventually.js'
 import { type Ending, listens, Rsyncd, type RsyncdOptions, runRsync } from '../support/rsyncd.js'
 import { type Stage, staged } from '../support/stage.js'
+import { TcpProxy } from '../support/tcp-proxy.js'
 
 // Our daemon as an operator knows rsync's: its configuration, processes, signals, sockets and log.
 
@@ -55,6 +56,22 @@ const status = (pid: number, field: 'Uid' | 'Gid' | 'Groups') =>
     .exec(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]
     .trim()
     .split(/\s+/)
+
+test(
+  'who hears slowly of many deletions is waited for',
+  staged(async (stage) => {
+    const { rsyncd, module } = await served(stage)
+    const proxy = await TcpProxy.start(stage, rsyncd.port)
+    proxy.throttle(4 * MEBIBYTE)
+    // Each name is told with its path: some 30 MiB in all, of which no end keeps as much.
+    const directory = `${module}/${'d'.repeat(240)}`
+    fs.mkdirSync(directory)
+    for (let i = 0; i < 60_000; i++) fs.closeSync(fs.openSync(`${directory}/${'f'.repeat(230)}${i}`, 'w'))
+    const url = `rsync://127.0.0.1:${proxy.port}/m`
+    succeeded(await runRsync(CURRENT, ['-a', '--delete', `${stage.dir('empty')}/`, `${url}/`]))
+    assert.deepEqual(fs.readdirSync(module), [])
+  }),
+)
 
 describe('configurations from the field', () => {
   const USER = 'rsync'

@@ -272,6 +272,8 @@ export class Channel {
   async untilClosed(): Promise<void> {
     while (this.alive) {
       this.#chunks.drain()
+      this.#queued = 0
+      this.socket.resume()
       await this.#wait('the end of the session')
     }
   }
@@ -309,7 +311,13 @@ export class Channel {
     this.said = { errors: [], notices: [], deleted: 0, ioError: false }
   }
 
-  /** Fails whatever waits on this channel. */
+  /** Fails whatever waits on this channel now, or will; what there is to say last can still be sent. */
+  interrupt(error: Error): void {
+    this.#failure ??= error
+    this.#wake()
+  }
+
+  /** Fails whatever waits on this channel, and ends it. */
   abort(error: Error): void {
     this.#fail(error)
   }
@@ -374,10 +382,10 @@ export class Channel {
       this.#throwFailure()
       if (this.#ended) throw this.#closed(what)
       await this.#wait(what)
+      this.#turnStart = performance.now()
     }
     this.cursor.refill(start, this.#takeChunks())
     if (this.socket.isPaused() && this.#queued <= INPUT_MAX / 2) this.socket.resume()
-    this.#turnStart = performance.now()
   }
 
   /** Small pieces together, but a long one as it is: content is not copied on its way. */

@@ -126,15 +126,9 @@ class Client {
       payload.writeInt32LE(code)
       channel.sendMessage(MSG.ERROR_EXIT, payload)
       await Promise.resolve(channel.flush()).catch(() => undefined)
-      await Promise.race([
-        new Promise<void>((resolve) => channel.socket.end(() => resolve())),
-        sleep(LINGER_MS),
-      ])
+      await Promise.race([new Promise<void>((resolve) => channel.socket.end(() => resolve())), sleep(LINGER_MS)])
     } else if (channel !== undefined && !channel.socket.destroyed)
-      await Promise.race([
-        finished(channel.socket, { readable: false }).catch(() => undefined),
-        sleep(LEAVE_MS),
-      ])
+      await Promise.race([finished(channel.socket, { readable: false }).catch(() => undefined), sleep(LEAVE_MS)])
     channel?.destroy()
     if (this.#child !== undefined) await Promise.race([this.#childCode(), sleep(LINGER_MS)])
   }

@@ -10,6 +10,7 @@ export const AHEAD_BYTES = 1 << 19
  */
 export class ReadAhead {
   #next = 0
+  #wanted = 0
   #reading: Promise<Buffer>
 
   /** Bytes from `at` to `end` of `fd`. */
@@ -28,6 +29,8 @@ export class ReadAhead {
    */
   async next(): Promise<Buffer> {
     const bytes = await this.#reading
+    // What a file has again behind an early end is not what was to follow.
+    if (bytes.length < this.#wanted) this.at = this.end
     this.#reading = this.#read()
     return bytes
   }
@@ -40,6 +43,7 @@ export class ReadAhead {
     const buffer = this.buffers[this.#next]
     const from = this.at
     const wanted = Math.min(buffer.length, this.end - from)
+    this.#wanted = wanted
     this.#next = 1 - this.#next
     this.at += wanted
     const reading = wanted > 0 ? readFully(this.fd, buffer.subarray(0, wanted), from) : Promise.resolve(NOTHING)

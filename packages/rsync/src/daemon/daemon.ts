@@ -194,7 +194,11 @@ class Monitor {
     const { settings } = this.invocation
     if (settings.logFile !== null || logFile === '' || logFile === this.config.defaults.logFile) return this.#log
     const known = this.#moduleLogs.get(logFile)
-    if (known !== undefined) return known
+    if (known !== undefined) {
+      this.#moduleLogs.delete(logFile) // so that the first one is the one that was used the longest ago
+      this.#moduleLogs.set(logFile, known)
+      return known
+    }
     const [oldest] = this.#moduleLogs
     if (this.#moduleLogs.size >= MODULE_LOGS_MAX) this.#closeModuleLog(...oldest)
     const log = new DaemonLog()

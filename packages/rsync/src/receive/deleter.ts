@@ -13,6 +13,15 @@ export type Outcome = 'gone' | 'not-empty' | 'failed' | 'limit'
 /** What shall take the place of what is deleted, for the complaint when it cannot be. */
 export type MakeRoomFor = 'regular file' | 'directory' | 'symlink' | 'device file' | 'special file'
 
+type Removal = Generator<undefined, Outcome>
+
+function atOnce(removal: Removal): Outcome {
+  for (;;) {
+    const step = removal.next()
+    if (step.done === true) return step.value
+  }
+}
+
 /** delete.c: removes names that the sender does not have, or that are in the way, within what the options allow. */
 export class Deleter {
   #deleted = 0
@@ -32,7 +41,7 @@ export class Deleter {
   /** Removes something to make room; a directory only when it is empty, or with --force or --delete. */
   makeRoom(path: RawPath, mode: number, forWhat: MakeRoomFor): boolean {
     const { settings } = this.transfer
-    const outcome = this.#remove(path, mode, settings.deleteWhen !== null || settings.force, forWhat)
+    const outcome = atOnce(this.#remove(path, mode, settings.deleteWhen !== null || settings.force, forWhat))
     if (outcome === 'gone') return true
     this.transfer.failed = true
     this.transfer.log.fileError(`could not make way for new ${forWhat}: ${path}`)
@@ -42,11 +51,11 @@ export class Deleter {
   /** Removes a name that is listed as missing at the sender (--delete-missing-args). */
   removeMissing(path: RawPath, mode: number): void {
     const { settings } = this.transfer
-    this.#remove(path, mode, settings.deleteWhen !== null || settings.force, null)
+    atOnce(this.#remove(path, mode, settings.deleteWhen !== null || settings.force, null))
   }
 
   /** generator.c delete_in_dir(): removes what is in `dir` and not listed. `later`: only remembers it (--delete-delay). */
-  emptyOf(dir: FileEntry, isListed: (path: RawPath) => boolean, later: boolean): void {
+  async emptyOf(dir: FileEntry, isListed: (path: RawPath) => boolean, later: boolean): Promise<void> {
     const { transfer, tree } = this
     if (transfer.ioError & ~IOERR.DEL_LIMIT && !transfer.settings.ignoreErrors) {
       if (!this.#warned) transfer.log.info('IO error encountered -- skipping file deletion')
@@ -63,13 +72,24 @@ export class Deleter {
       if (isListed(entry.path)) continue
       if (transfer.settings.oneFileSystem > 0 && this.#isMountPoint(entry)) continue
       if (later) this.#later.push({ path: entry.path, mode: entry.mode })
-      else this.#remove(entry.path, entry.mode, true, null)
+      else await this.#inTurns(this.#remove(entry.path, entry.mode, true, null))
     }
   }
 
   /** Removes what --delete-delay has remembered. */
-  removeLater(): void {
-    for (const { path, mode } of this.#later.splice(0)) this.#remove(path, mode, true, null)
+  async removeLater(): Promise<void> {
+    for (const { path, mode } of this.#later.splice(0)) await this.#inTurns(this.#remove(path, mode, true, null))
+  }
+
+  /** The peer is told of each name: it must have the time to hear it, and others in this process theirs. */
+  async #inTurns(removal: Removal): Promise<void> {
+    const { channel, here } = this.transfer
+    while (removal.next().done !== true) {
+      const wait = channel.relieve()
+      if (wait === undefined) continue
+      await wait
+      here.role = 'generator'
+    }
   }
 
   /** What is in a directory and may be deleted, in the order of a file list. */
@@ -100,10 +120,10 @@ export class Deleter {
     return stat !== null && this.#device !== null && stat.dev !== this.#device
   }
 
-  /** delete.c delete_item() */
-  #remove(path: RawPath, mode: number, recurse: boolean, forWhat: MakeRoomFor | null): Outcome {
+  /** delete.c delete_item(). Yields behind each name. */
+  *#remove(path: RawPath, mode: number, recurse: boolean, forWhat: MakeRoomFor | null): Removal {
     if (isDirectory(mode)) {
-      const outcome = this.#removeContent(path, recurse)
+      const outcome = yield* this.#removeContent(path, recurse)
       if (outcome !== 'gone') return outcome
     }
     const { settings } = this.transfer
@@ -118,6 +138,7 @@ export class Deleter {
       return this.#complain(path, mode, error)
     }
     if (forWhat === null) this.#tell(path, mode)
+    yield
     return 'gone'
   }
 
@@ -157,14 +178,14 @@ export class Deleter {
   }
 
   /** delete.c delete_dir_contents(): without `recurse` only says whether there is something. */
-  #removeContent(dir: RawPath, recurse: boolean): Outcome {
+  *#removeContent(dir: RawPath, recurse: boolean): Removal {
     this.#makeWritable(dir)
     const entries = this.#content(dir, true)
     let outcome: Outcome = this.#protectedIn(dir, entries.length) ? 'not-empty' : 'gone'
     if (entries.length > 0 && !recurse) outcome = 'not-empty'
     else
       for (const entry of entries.reverse())
-        if (this.#remove(entry.path, entry.mode, true, null) !== 'gone') outcome = 'not-empty'
+        if ((yield* this.#remove(entry.path, entry.mode, true, null)) !== 'gone') outcome = 'not-empty'
     if (outcome === 'not-empty') this.transfer.log.info(`cannot delete non-empty directory: ${dir}`)
     return outcome
   }

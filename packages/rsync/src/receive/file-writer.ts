@@ -28,7 +28,8 @@ export interface WriteOptions {
 const spare: Buffer[] = []
 const SPARE_MAX = 12
 const acquire = () => spare.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES)
-const release = (buffer: Buffer) => void (spare.length < SPARE_MAX && spare.push(buffer))
+const release = (buffer: Buffer) =>
+  void (spare.length < SPARE_MAX && buffer.length === BUFFER_BYTES && spare.push(buffer))
 
 /**
  * receiver.c receive_data(): puts literals and blocks of the basis together, and sums up what comes out. What it is given
@@ -37,13 +38,13 @@ const release = (buffer: Buffer) => void (spare.length < SPARE_MAX && spare.push
 export class FileWriter {
   #buffer = acquire()
   #buffered = 0
+  /** Where what is put next goes. */
+  #offset = 0
   /** Whole pieces that are written together, ahead of what is buffered; only with a thread that writes behind. */
   #pieces: Buffer[] = []
   #piecesBytes = 0
   /** Of our own buffers those that they are in. */
   #used: Buffer[] = []
-  /** Where they go. */
-  #offset = 0
   /** Blocks of the basis that follow each other, and are read together. */
   #runAt = 0
   #runLength = 0
@@ -258,6 +259,7 @@ export class FileWriter {
       await this.#writing
       if (this.#buffer.length > 0) release(this.#buffer)
       this.#buffer = NOTHING
+      this.#buffered = 0 // what could not be put together is not to be written later
     }
   }
 }

@@ -56,7 +56,7 @@ export class Generator {
   async run(): Promise<void> {
     const { r } = this
     const { settings, agreement, log } = r.transfer
-    if (settings.deleteWhen === 'before') this.#deletePass()
+    if (settings.deleteWhen === 'before') await this.#deletePass()
     if (settings.verbose > 1 && r.onListed === undefined)
       log.info(deltaTransmission(settings.wholeFile === true).text.slice(0, -1))
     for (let list = r.lists.active.at(0); list !== undefined; list = await this.#nextAfter(list)) {
@@ -81,8 +81,8 @@ export class Generator {
       if (agreement.protocol >= 31 && !late) this.#writeDone()
     }
     await this.#until(() => r.phasesEnded >= 3, false)
-    if (settings.deleteWhen === 'delay') r.deleter.removeLater()
-    if (settings.deleteWhen === 'after') this.#deletePass()
+    if (settings.deleteWhen === 'delay') await r.deleter.removeLater()
+    if (settings.deleteWhen === 'after') await this.#deletePass()
     this.#sayLimit()
     if (agreement.protocol >= 31) {
       if (late) this.#writeDone()
@@ -127,12 +127,13 @@ export class Generator {
     const { parent: of } = list
     if (r.lists.incRecurse && of !== null && r.onListed === undefined) {
       try {
-        this.#directory(of, list.start - 1, true)
+        await this.#directory(of, list.start - 1, true)
       } catch (error) {
         this.#refused(of, error)
       }
       const deletesNow = settings.deleteWhen === 'during' || settings.deleteWhen === 'delay'
-      if (deletesNow && of.hasContent && !(of.state & STATE.MISSING_DIR) && !r.nothingThere) this.#deleteIn(of, list)
+      if (deletesNow && of.hasContent && !(of.state & STATE.MISSING_DIR) && !r.nothingThere)
+        await this.#deleteIn(of, list)
     }
     for (let i = 0; i < list.entries.length; i++) {
       const entry = list.entries[i]
@@ -237,9 +238,10 @@ export class Generator {
     try {
       if (r.transfer.settings.relative && !r.transfer.settings.impliedDirs) this.#makeParents(entry)
       if (entry.mode === 0) return this.#missing(entry)
-      if (isDirectory(entry.mode)) this.#directory(entry, ndx, !r.lists.incRecurse)
-      else if (isRegular(entry.mode)) return this.#regular(list, entry, ndx, false)
-      else this.#special(list, entry, ndx)
+      if (isDirectory(entry.mode))
+        return this.#directory(entry, ndx, !r.lists.incRecurse)?.catch((error) => this.#refused(entry, error))
+      if (isRegular(entry.mode)) return this.#regular(list, entry, ndx, false)
+      this.#special(list, entry, ndx)
     } catch (error) {
       this.#refused(entry, error)
     }
@@ -309,13 +311,13 @@ export class Generator {
    * A directory. With incremental recursion it is met twice: in the list of its parent, where it is only made, and
    * `inFull` just before what it holds.
    */
-  #directory(entry: FileEntry, ndx: number, inFull: boolean): void {
+  #directory(entry: FileEntry, ndx: number, inFull: boolean): Promise<void> | undefined {
     const { r } = this
     const { settings } = r.transfer
     const path = r.pathOf(entry)
     if (inFull && (entry.state & STATE.MISSING_DIR || this.#isSkipped(entry))) {
       entry.state |= STATE.MISSING_DIR
-      return
+      return undefined
     }
     let stat = this.#stat(path)
     let at = path
@@ -323,19 +325,19 @@ export class Generator {
       const behind = r.tree.directoryAt(path)
       if (behind !== null) [stat, at] = [behind, `${path}/.` as RawPath]
     }
-    if (this.#leaveAlone(entry, stat, inFull)) return
-    if (!settings.impliedDirs && entry.implied) return
+    if (this.#leaveAlone(entry, stat, inFull)) return undefined
+    if (!settings.impliedDirs && entry.implied) return undefined
     if (stat !== null && !isDirectory(stat.mode)) {
       if (!r.deleter.makeRoom(path, stat.mode, 'directory')) {
         if (inFull) this.#skipContents(entry)
-        return
+        return undefined
       }
       stat = null
     }
     if (!inFull) {
       // Made at once, so that the time of its parent can be set when the parent's list is done.
       if (stat === null && !settings.dryRun) this.#makeDirectory(entry, entry.mode & 0o700, false)
-      return
+      return undefined
     }
     if (settings.dryRun && stat === null) {
       this.#dryMissing ??= path
@@ -345,18 +347,13 @@ export class Generator {
     entry.mode = r.attributes.localMode(entry, created ? null : stat)
     if (!created) this.#itemize(path, entry, ndx, stat, 0)
     else this.#itemizeNew(path, entry, ndx)
-    if (stat === null && !settings.dryRun && !this.#makeDirectory(entry, entry.mode, true)) return
+    if (stat === null && !settings.dryRun && !this.#makeDirectory(entry, entry.mode, true)) return undefined
     this.#setUnchanged(entry, at, stat)
     this.#keepWritable(entry, at)
     const deletesNow = settings.deleteWhen === 'during' || settings.deleteWhen === 'delay'
-    if (
-      !r.lists.incRecurse &&
-      deletesNow &&
-      this.#phase === 0 &&
-      entry.hasContent &&
-      !(entry.state & STATE.MISSING_DIR)
-    )
-      this.#deleteIn(entry, r.lists.active[0])
+    const deletes = !r.lists.incRecurse && deletesNow && this.#phase === 0 && entry.hasContent
+    if (!deletes || entry.state & STATE.MISSING_DIR) return undefined
+    return this.#deleteIn(entry, r.lists.active[0])
   }
 
   /** A new directory is told of as far as it differs from its like in an alternate directory. */
@@ -876,21 +873,21 @@ export class Generator {
 
   // Deletions and the end of directories
 
-  #deletePass(): void {
+  async #deletePass(): Promise<void> {
     if (this.r.onListed !== undefined) return
     const { r } = this
     if (r.nothingThere || r.localName !== null) return
     for (const list of r.lists.active)
       for (const entry of list.entries)
         if (entry !== null && isDirectory(entry.mode) && entry.hasContent && !(entry.state & STATE.MISSING_DIR))
-          this.#deleteIn(entry, list)
+          await this.#deleteIn(entry, list)
   }
 
-  #deleteIn(dir: FileEntry, list: FileList): void {
+  async #deleteIn(dir: FileEntry, list: FileList): Promise<void> {
     const { r } = this
     if (r.localName !== null) return
     const names = list.names
-    r.deleter.emptyOf(dir, (path) => names.has(path), r.transfer.settings.deleteWhen === 'delay')
+    await r.deleter.emptyOf(dir, (path) => names.has(path), r.transfer.settings.deleteWhen === 'delay')
   }
 
   #touchUp(list: FileList): void {

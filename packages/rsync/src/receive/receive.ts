@@ -34,7 +34,7 @@ export interface ReceiveOptions {
   root: Root
   /** Where it goes, as given; null only lists. */
   destination: RawPath | null
-  /** The directory that relative paths of options are seen from, when the destination is not known to be one. */
+  /** What is not to be deleted, listed or not. */
   protection: Protection
   forbidden: (path: RawPath, directory: boolean) => boolean
   /** Whether the sender may send this name; a client asks for names, and believes no others. */
@@ -114,6 +114,7 @@ async function both(receiving: Receiving, incoming: IncomingLists, options: Rece
   )
   const received = receiver.run().catch((error: unknown) => {
     receiving.fail(error)
+    channel.interrupt(error as Error) // the generator may be waiting for room, which nobody makes any more
     throw error
   })
   received.catch(() => undefined) // it is waited for below, whatever the generator does
@@ -331,32 +332,43 @@ interface Target {
 }
 
 function prepared(transfer: Transfer, incoming: IncomingLists, options: ReceiveOptions): Receiving {
+  const opened: Destination[] = []
   try {
-    return prepare(transfer, incoming, options)
+    return prepare(transfer, incoming, options, opened)
   } catch (error) {
+    for (const one of opened) one.close()
     if (!(error instanceof SystemError)) throw error
     throw new TransferError(`rsync: [${transfer.here.role}] ${error.message}`, RERR.FILEIO)
   }
 }
 
-/** Opens all that will be written, and all that it will be compared with. */
-function prepare(transfer: Transfer, incoming: IncomingLists, options: ReceiveOptions): Receiving {
+/** Opens all that will be written, and all that it will be compared with, and adds it to `opened`. */
+function prepare(
+  transfer: Transfer,
+  incoming: IncomingLists,
+  options: ReceiveOptions,
+  opened: Destination[],
+): Receiving {
   const { settings } = transfer
   const { root } = options
   const target = openDestination(transfer, incoming.lists, options)
   const { tree } = target
+  opened.push(tree)
   const elsewhere = (path: string) => whereabouts(root, target, path as RawPath)
   const alternates = (settings.alternates?.dirs ?? []).flatMap((dir) => openAlternate(transfer, elsewhere(dir)))
+  opened.push(...alternates)
   const { partialDir } = settings
   const backupDir = settings.backupDir === null ? null : root.option(settings.backupDir as RawPath)
   const tempDir = settings.tempDir === null ? null : root.option(settings.tempDir as RawPath)
   if (backupDir !== null) backupDirCanBe(elsewhere(backupDir), backupDir)
   const openBackup = backupDir === null ? null : () => makeAndOpen(elsewhere(backupDir))
   const backup = settings.backup ? new Backup(transfer, tree, openBackup) : null
+  const partials = partialDir?.startsWith('/') ? makeAndOpen(elsewhere(partialDir)) : null
+  if (partials !== null) opened.push(partials)
   return assemble(transfer, incoming, options, target, {
     backup,
     alternates,
-    partials: partialDir?.startsWith('/') ? makeAndOpen(elsewhere(partialDir)) : null,
+    partials,
     temporaries: tempDir === null ? null : openTemporary(elsewhere(tempDir), tempDir),
   })
 }

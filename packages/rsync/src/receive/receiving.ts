@@ -28,6 +28,8 @@ export class Receiving {
   /** The client wants to know how many names were deleted (--stats). */
   tellsDeletions = false
   #waiting: (() => void) | undefined
+  /** Since the generator waited last. */
+  #news = false
   #failure: unknown
 
   constructor(
@@ -134,16 +136,20 @@ export class Receiving {
     this.wake()
   }
 
-  /** Until the receiver has something to say. Rejects when it has failed. */
+  /** Until the receiver has something to say that the generator has not looked at. Rejects when it has failed. */
   async changed(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure
-    await new Promise<void>((resolve) => {
-      this.#waiting = resolve
-    })
+    if (!this.#news)
+      await new Promise<void>((resolve) => {
+        this.#waiting = resolve
+      })
+    this.#news = false
     if (this.#failure !== undefined) throw this.#failure
   }
 
+  /** The generator may have looked already and not begun to wait yet: then it looks once more. */
   wake(): void {
+    this.#news = true
     this.#waiting?.()
     this.#waiting = undefined
   }

@@ -72,6 +72,8 @@ export class OutgoingLists {
   /** Directories whose content is still to be listed, the next one last. */
   readonly #pending: { entry: FileEntry; ndx: number }[] = []
   readonly #devices = new Map<SourceTree, number>()
+  /** Open until `close`. */
+  readonly #trees = new Set<SourceTree>()
   #entries: FileEntry[] = []
   #reported = 0
   #current: FileList | undefined
@@ -95,6 +97,12 @@ export class OutgoingLists {
     const annexes = [acls, this.xattrs].filter((annex): annex is AclCodec | XattrCodec => annex !== null)
     const ids = incRecurse && !settings.numericIds ? this.#ids : undefined
     this.#encoder = new FlistEncoder(flistFormat(transfer, annexes, ids), channel.out)
+  }
+
+  /** Nothing of what was named is looked at any more. */
+  close(): void {
+    for (const tree of this.#trees) tree.leave()
+    this.#trees.clear()
   }
 
   /** The first list, or the only one: what was named, and with recursion what is in it. */
@@ -225,7 +233,8 @@ export class OutgoingLists {
     let stat: Stat
     let at: (Place & { release(): void }) | null = null
     try {
-      tree.enter()
+      if (!this.#trees.has(tree)) tree.enter()
+      this.#trees.add(tree)
       at = tree.place(path)
       const follow = arg.asDirectory || settings.copyDirlinks || settings.copyLinks
       stat = follow

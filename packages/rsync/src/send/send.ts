@@ -26,9 +26,23 @@ export async function send(
   args: Iterable<Argument> | AsyncIterable<Argument>,
   options: SendOptions,
 ): Promise<void> {
-  const { channel } = transfer
   const codec = new NdxCodec()
   const outgoing = new OutgoingLists(transfer, codec, options)
+  try {
+    await sendAll(transfer, args, options, codec, outgoing)
+  } finally {
+    outgoing.close()
+  }
+}
+
+async function sendAll(
+  transfer: Transfer,
+  args: Iterable<Argument> | AsyncIterable<Argument>,
+  options: SendOptions,
+  codec: NdxCodec,
+  outgoing: OutgoingLists,
+): Promise<void> {
+  const { channel } = transfer
   const before = channel.onMessage
   channel.onMessage = (tag, payload) => {
     if (tag !== MSG.SUCCESS || payload.length !== 4) return before?.(tag, payload) ?? false
