@@ -383,12 +383,20 @@ test('daemon: an entry of mode 0 deletes only with --delete-missing-args, and no
 /** How long an honest client takes for one small file. */
 async function waitOfAnother(daemon: OurDaemon): Promise<number> {
   const startMs = performance.now()
-  assert.equal(await runs('rsync', ['--timeout=20', `${daemon.url}f`]), 0)
+  assert.equal(await runs('rsync', ['--timeout=60', `${daemon.url}f`]), 0)
   return Math.round(performance.now() - startMs)
+}
+
+/** Its turn comes while they are at it: it waits for some of theirs, not for their end. */
+async function assertServed(daemon: OurDaemon, calmMs: number, what: string): Promise<void> {
+  const waitedMs = await waitOfAnother(daemon)
+  const most = 3000 + 20 * calmMs // a busy machine makes both slow
+  assert.ok(waitedMs < most, `${what}: another client waited ${waitedMs} ms, and ${calmMs} ms before`)
 }
 
 test('daemon: counts without measure are refused before they cost anything', async (t) => {
   const { daemon } = await daemonWithCanary(t, [], { RSYNC_MAX_ALLOC: '512M' })
+  const calmMs = await waitOfAnother(daemon)
   const attacks: Record<string, (liar: Liar) => Promise<void> | void> = {
     'ids without end': async (liar) => {
       liar.list([top])
@@ -426,8 +434,7 @@ test('daemon: counts without measure are refused before they cost anything', asy
     const settled = Promise.allSettled(attackers)
     for (let i = 0; i < 3; i++) {
       await sleep(200)
-      const waitedMs = await waitOfAnother(daemon)
-      assert.ok(waitedMs < 3000, `${what}: another client waited ${waitedMs} ms`)
+      await assertServed(daemon, calmMs, what)
     }
     await settled
     const most = Math.max(...daemon.processes().map(({ rssBytes }) => rssBytes))
@@ -437,6 +444,7 @@ test('daemon: counts without measure are refused before they cost anything', asy
 
 test('daemon: wildcards of one client keep nobody else waiting', async (t) => {
   const { daemon } = await daemonWithCanary(t)
+  const calmMs = await waitOfAnother(daemon)
   for (let i = 0; i < 300; i++) mkdirSync(join(daemon.module, `d${i}`))
   const attackers = Array.from({ length: 4 }, () =>
     lyingClient(
@@ -449,8 +457,7 @@ test('daemon: wildcards of one client keep nobody else waiting', async (t) => {
     ),
   )
   await sleep(300)
-  const waitedMs = await waitOfAnother(daemon)
-  assert.ok(waitedMs < 3000, `another client waited ${waitedMs} ms`)
+  await assertServed(daemon, calmMs, 'wildcards')
   await Promise.all(attackers)
 })
 
