@@ -43,6 +43,7 @@ switch (command) {
       setfacl: 'acl',
       openssl: 'openssl',
       python3: 'python3',
+      inotifywait: 'inotify-tools',
       'systemd-socket-activate': 'systemd',
     })
     run('node', ['scripts/old-rsync.mjs'])
@@ -160,7 +161,7 @@ function testFiles() {
     }
   }
   for (const name of readdirSync(join(root, 'packages'))) look(join(root, 'packages', name, 'dist/test'))
-  for (const name of ['e2e', 'interop']) look(join(root, 'test/dist', name))
+  for (const name of ['e2e', 'inotify-tools', 'interop']) look(join(root, 'test/dist', name))
   if (found.length === 0) fail('no test file was built')
   return found.sort()
 }

@@ -3,10 +3,10 @@ import type { Identity } from './kernel.js'
 import type { Notice } from './limits.js'
 import type { RawPath } from './raw-path.js'
 
-export type BackendName = 'inotify' | 'fanotify' | 'poll'
+export type BackendName = 'inotify' | 'fanotify'
 
 export interface TreeStats {
-  /** What the kernel watches for us: directories with inotify, filesystems with fanotify. With polling, directories. */
+  /** What the kernel watches for us: directories with inotify, filesystems with fanotify. */
   watches: number
   events: number
   overflows: number

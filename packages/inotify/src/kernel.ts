@@ -96,6 +96,29 @@ const c = {
     target: Buffer,
     length: number,
   ) => number,
+  // What the commands need to print as inotify-tools print: the C library's own expressions, times and messages.
+  regcomp: libc.func('int regcomp(void *regex, void *pattern, int flags)') as (
+    r: Buffer,
+    p: Buffer,
+    f: number,
+  ) => number,
+  regexec: libc.func('int regexec(void *regex, void *text, size_t matches, void *match, int flags)') as (
+    regex: Buffer,
+    text: Buffer,
+    matches: number,
+    match: null,
+    flags: number,
+  ) => number,
+  localtime_r: libc.func('void *localtime_r(void *seconds, void *tm)') as (seconds: Buffer, tm: Buffer) => unknown,
+  strftime: libc.func('size_t strftime(void *out, size_t length, void *format, void *tm)') as (
+    out: Buffer,
+    length: number,
+    format: Buffer,
+    tm: Buffer,
+  ) => number,
+  strerror: libc.func('const char *strerror(int errno)') as (errno: number) => string,
+  syslog: libc.func('void syslog(int priority, const char *format, ...)') as (...args: unknown[]) => void,
+  fcntl: libc.func('int fcntl(int fd, int command, int argument)') as (fd: number, c: number, a: number) => number,
   epoll_create1: libc.func('int epoll_create1(int flags)') as (flags: number) => number,
   epoll_ctl: libc.func('int epoll_ctl(int epoll, int op, int fd, void *event)') as (
     epoll: number,
@@ -130,6 +153,12 @@ export const inotifyInit = (): number => orErrno(c.inotify_init1(O_CLOEXEC | con
  */
 export const addWatch = (inotify: number, fd: number, mask: number): number =>
   orErrno(c.inotify_add_watch(inotify, cString(`/proc/self/fd/${fd}`), mask))
+
+/** Watches what is at `path`; a symbolic link is followed unless the mask says otherwise. */
+export function addWatchAt(inotify: number, path: RawPath, mask: number): number {
+  if (path.length >= PATH_MAX) return -koffi.os.errno.ENAMETOOLONG!
+  return orErrno(c.inotify_add_watch(inotify, cString(path), mask >>> 0))
+}
 
 export const removeWatch = (inotify: number, wd: number): number => orErrno(c.inotify_rm_watch(inotify, wd))
 
@@ -240,6 +269,21 @@ export function nameOfInode(fd: number, ino: bigint): RawPath | undefined {
 
 const DT_UNKNOWN = 0
 const DT_DIR = 4
+
+/** All names of the directory that `fd` has open but '.' and '..', in the order of the directory. */
+export function readNames(fd: number): RawPath[] {
+  const names: RawPath[] = []
+  for (let length = 1; length > 0; ) {
+    length = orErrno(c.getdents64(fd, entries, entries.length))
+    for (let at = 0; at < length; at += entries.readUInt16LE(at + 16)) {
+      const start = at + 19
+      const name = entries.toString('latin1', start, entries.indexOf(0, start)) as RawPath
+      if (name !== '.' && name !== '..') names.push(name)
+    }
+  }
+  return names
+}
+
 const entries = Buffer.alloc(64 * 1024)
 
 /**
@@ -285,10 +329,15 @@ export function isDeleted(fd: number): boolean {
 }
 
 /** Whether the path leads to a directory; a symbolic link is none. */
-export function isDirectory(path: string): boolean {
-  if (path.length >= PATH_MAX) return false
-  if (c.statx(AT_FDCWD, cString(path), AT_SYMLINK_NOFOLLOW, STATX_TYPE, statxOut) < 0) return false
-  return (statxOut.readUInt16LE(28) & S_IFMT) === constants.S_IFDIR
+export const isDirectory = (path: string): boolean => typeAt(path) === constants.S_IFDIR
+
+/** Whether the path leads to a regular file; a symbolic link is none. */
+export const isFile = (path: string): boolean => typeAt(path) === constants.S_IFREG
+
+function typeAt(path: string): number {
+  if (path.length >= PATH_MAX) return 0
+  if (c.statx(AT_FDCWD, cString(path), AT_SYMLINK_NOFOLLOW, STATX_TYPE, statxOut) < 0) return 0
+  return statxOut.readUInt16LE(28) & S_IFMT
 }
 
 const statxDevice = (): string => `${statxOut.readUInt32LE(136)}:${statxOut.readUInt32LE(140)}`
@@ -346,4 +395,53 @@ export function hasNoSubdirectories(fd: number): boolean {
     nlinkTrustedByDevice.set(device, trusted)
   }
   return trusted
+}
+
+const F_SETLEASE = 1024
+const [F_RDLCK, F_UNLCK] = [0, 2]
+
+/** Whether somebody has this regular file open for writing; false also when that cannot be known: it is not ours. */
+export function isBeingWritten(path: RawPath): boolean {
+  if (path.length >= PATH_MAX) return false
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | O_CLOEXEC
+  const fd = c.openat(AT_FDCWD, cString(path), flags)
+  if (fd < 0) return false
+  const leased = orErrno(c.fcntl(fd, F_SETLEASE, F_RDLCK))
+  if (leased >= 0) c.fcntl(fd, F_SETLEASE, F_UNLCK)
+  close(fd)
+  return leased === -ERRNO.EAGAIN
+}
+
+// --- the C library
+
+/** 'No such file or directory' for 2 or -2. */
+export const strerror = (errno: number): string => c.strerror(Math.abs(errno))
+
+const LOG_ERR = 3
+
+/** One line for syslog(3). */
+export const syslog = (text: string): void => c.syslog(LOG_ERR, '%s', 'str', text)
+
+/** regex_t has 64 bytes in glibc and fewer in musl. */
+const REGEX_BYTES = 256
+const [REG_EXTENDED, REG_ICASE, REG_NOSUB] = [1, 2, 8]
+
+/** A POSIX extended expression as a test of bytes, one character each; undefined when it is none. */
+export function expression(pattern: string, ignoreCase: boolean): ((text: string) => boolean) | undefined {
+  const regex = Buffer.alloc(REGEX_BYTES) // never freed: a program has one or two
+  const flags = REG_EXTENDED | REG_NOSUB | (ignoreCase ? REG_ICASE : 0)
+  if (c.regcomp(regex, Buffer.from(`${pattern}\0`, 'latin1'), flags) !== 0) return undefined
+  return (text) => c.regexec(regex, Buffer.from(`${text}\0`, 'latin1'), 0, null, 0) === 0
+}
+
+const TM_BYTES = 128
+const TIME_MAX = 4095
+
+/** strftime(3) of now, local time. '' when it is nothing, or more than 4094 bytes. */
+export function formatNow(format: string): string {
+  const seconds = Buffer.alloc(8)
+  seconds.writeBigInt64LE(BigInt(Math.floor(Date.now() / 1000)))
+  const [tm, out] = [Buffer.alloc(TM_BYTES), Buffer.alloc(TIME_MAX)]
+  c.localtime_r(seconds, tm)
+  return out.toString('latin1', 0, c.strftime(out, out.length, Buffer.from(`${format}\0`, 'latin1'), tm))
 }

@@ -128,6 +128,12 @@ const source = z.strictObject({
     .describe(
       'Compare everything at the start: auto (unless the snapshot of the last run tells what changed), always, or never. Default: auto',
     ),
+  watch: z
+    .enum(['auto', 'inotify', 'fanotify'])
+    .optional()
+    .describe(
+      'How to watch: by inotify each directory, by fanotify whole filesystems (as root), or auto: fanotify for large trees where it can be had. Default: auto',
+    ),
   'full-sync': z.string().optional().describe('When to compare everything again: "every 10h", or a cron expression'),
   'full-sync-exclude': z
     .array(pattern)
@@ -366,6 +372,7 @@ function convert(file: string, data: z.infer<typeof schema>): Config {
       ),
       actions: (one.actions ?? []).map((text, k) => actionOf(text, [...path, 'actions', k])),
       initialSync: initialSyncOf(initialSync),
+      watch: one.watch ?? 'auto',
       fullSync: fullSync === undefined ? undefined : at([...path, 'full-sync'], () => parseSchedule(fullSync)),
       targets: one.targets.map((text, k) => {
         const own = typeof text === 'string' ? { to: text } : text

@@ -88,6 +88,7 @@ export function toYaml(file: string): string {
     ...(!one.attributes && { attributes: false }),
     ...(one.whileWritten && { 'while-written': true }),
     ...(one.initialSync !== 'auto' && { 'initial-sync': one.initialSync }),
+    ...(one.watch !== 'auto' && { watch: one.watch }),
     ...(one.fullSync !== undefined && {
       'full-sync': 'cron' in one.fullSync ? one.fullSync.cron : describeSchedule(one.fullSync).replace(/ (\w)$/, '$1'),
     }),

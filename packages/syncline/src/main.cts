@@ -6,4 +6,6 @@ if (command === 'rsync') {
   rsyncCommand(args)
 } else if (command === 'daemon') {
   import('@syncline/rsync/command').then(({ rsyncCommand }) => rsyncCommand(['--daemon', ...args]))
+} else if (/^(i|fs)notifywa(it|tch)$/.test(command ?? '')) {
+  import('@syncline/inotify/commands').then(({ COMMANDS }) => COMMANDS[command](command, args))
 } else import('./mirror-command.js')

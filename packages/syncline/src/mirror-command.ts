@@ -26,7 +26,8 @@ files, as for rsync-ssl); [USER@]HOST:/PATH: a directory, by ssh and the rsync t
 or /DIRECTORY: one of this machine.
 What is in SRC is made to be in DEST, and what is not in SRC is deleted there unless --no-delete.
 
-syncline daemon is an rsync daemon, and syncline rsync is rsync, argument for argument: each has a --help of its own.
+syncline daemon is an rsync daemon, and syncline rsync is rsync, argument for argument; syncline inotifywait and syncline
+inotifywatch are those of inotify-tools. Each has a --help of its own.
 
 SIGHUP reopens the log and reads the configuration again: what it changes is changed, without a full sync of the rest.
 
@@ -48,7 +49,7 @@ function program(run: (code: Promise<number>) => void): Command {
   }
   const command = new Command('syncline')
     .usage(
-      '[OPTIONS] SRC DEST...\n       syncline [OPTIONS] -c FILE\n       syncline status [--json]\n       syncline resume [TARGET]\n       syncline accept [PATH]\n       syncline check FILE\n       syncline import confxml.xml\n       syncline daemon [ARGS...]\n       syncline rsync ARGS...',
+      '[OPTIONS] SRC DEST...\n       syncline [OPTIONS] -c FILE\n       syncline status [--json]\n       syncline resume [TARGET]\n       syncline accept [PATH]\n       syncline check FILE\n       syncline import confxml.xml\n       syncline daemon [ARGS...]\n       syncline rsync ARGS...\n       syncline inotifywait ARGS...\n       syncline inotifywatch ARGS...',
     )
     .description('Mirror SRC to every DEST: a full sync first, then each change as it happens.')
     .argument('[SRC]', 'the directory to mirror')
@@ -89,6 +90,14 @@ function program(run: (code: Promise<number>) => void): Command {
       ).choices(['auto', 'always', 'never']),
     )
     .option('--no-initial-sync', 'do not compare anything first; send only changes from now on (the same as never)')
+    .addOption(
+      new Option(
+        '--watch <how>',
+        'watch each directory (inotify) or whole filesystems (fanotify); auto: what suits the tree and is allowed',
+      )
+        .choices(['auto', 'inotify', 'fanotify'])
+        .default('auto'),
+    )
     .option('-z, --compress', 'compress what is sent')
     .addOption(
       new Option('--bwlimit <rate>', 'send at most this much: KiB a second, or with K, M, G').argParser(parseRate),
@@ -167,6 +176,7 @@ const MIRROR_OPTIONS = [
   'delete',
   'maxDelete',
   'initialSync',
+  'watch',
   'compress',
   'bwlimit',
   'sessions',

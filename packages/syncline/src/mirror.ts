@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { TreeWatcher } from '@syncline/inotify'
+import { type BackendName, TreeWatcher } from '@syncline/inotify'
 import { type Expression, Filter, type FilterRule, parent, printable, type RawPath, SourceTree } from '@syncline/rsync'
 import type { Logger } from 'pino'
 import type { Action } from './actions.js'
@@ -38,6 +38,8 @@ export interface MirrorOptions {
    * not prove it unnecessary.
    */
   initialSync: 'auto' | 'always' | 'never'
+  /** How the source is watched. */
+  watch: 'auto' | BackendName
   /** When to compare everything again, beside the times at which it is necessary. */
   fullSync: Schedule | undefined
   /** What that comparison leaves alone, at both ends. */
@@ -52,6 +54,9 @@ export interface MirrorStatus {
   pid: number
   source: string
   startedMs: number
+  /** Null before it is watched. */
+  watchedBy: BackendName | null
+  /** Directories with inotify, filesystems with fanotify. */
   watches: number
   events: number
   overflows: number
@@ -138,11 +143,14 @@ export class Mirror {
   async start(): Promise<void> {
     const { source } = this.options
     this.#watcher = await TreeWatcher.open(Buffer.from(source, 'latin1'), {
+      backend: this.options.watch,
       exclude: (path, directory) => this.#filter.excludes(path as string as RawPath, directory),
       onHints: (hints) => this.#hints.read(hints),
       onError: (error) => this.onFatal(error),
       onNotice: (line) => this.log.warn(line),
     })
+    const { backend, reason } = this.#watcher.choice
+    this.log.info(`${printable(source)} is watched by ${backend}: ${reason}`)
     this.#snapshot.watched()
     if (this.journal.lost)
       this.log.warn('the journal could not be read and was begun anew: a full sync finds what it held')
@@ -300,6 +308,7 @@ export class Mirror {
       pid: process.pid,
       source: printable(this.options.source),
       startedMs: this.#startedMs,
+      watchedBy: this.#watcher?.choice.backend ?? null,
       watches: stats?.watches ?? 0,
       events: stats?.events ?? 0,
       overflows: stats?.overflows ?? 0,

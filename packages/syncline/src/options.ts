@@ -23,6 +23,7 @@ export interface CommandOptions {
   delete: boolean
   maxDelete?: Limit
   initialSync: boolean | 'auto' | 'always' | 'never'
+  watch?: MirrorOptions['watch']
   compress?: boolean
   bwlimit?: number
   sessions: number
@@ -62,6 +63,7 @@ export function mirrorOf(source: string, destinations: readonly string[], option
     attributes: true,
     whileWritten: false,
     initialSync: initialSyncOf(options.initialSync),
+    watch: options.watch ?? 'auto',
     fullSync: undefined,
     fullSyncRules: [],
     actions: [],

@@ -153,6 +153,7 @@ class Reader {
           attributes: switches.attrib,
           whileWritten: switches.modify,
           initialSync: 'auto',
+          watch: 'auto',
           fullSync: this.#crontab(sersync),
           fullSyncRules: this.#crontabFilter(sersync),
           actions: this.#plugins(head, sersync, alone),

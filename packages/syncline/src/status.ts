@@ -56,8 +56,19 @@ export async function accept(stateDir: string, path: string | undefined): Promis
 const isNotRunning = (error: unknown) =>
   ['ENOENT', 'ECONNREFUSED'].includes((error as NodeJS.ErrnoException).code ?? '')
 
-function describe({ pid, source, watches, overflows, unwatched, journalProblem, targets }: MirrorStatus): string {
-  const lines = [`${source}  (pid ${pid}, ${watches} directories watched)`]
+function describe({
+  pid,
+  source,
+  watchedBy,
+  watches,
+  overflows,
+  unwatched,
+  journalProblem,
+  targets,
+}: MirrorStatus): string {
+  const lines = [
+    `${source}  (pid ${pid}, ${watches} ${watchedBy === 'fanotify' ? 'filesystems' : 'directories'} watched)`,
+  ]
   if (unwatched > 0)
     lines.push(`  WARNING ${unwatched} directories could not be watched and are only looked at now and then`)
   if (overflows > 0) lines.push(`  the kernel's queue overflowed ${overflows} times; a full comparison followed each`)

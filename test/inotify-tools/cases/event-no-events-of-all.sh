@@ -1,0 +1,7 @@
+# -e '' is like no -e
+. "$LIB"
+mkdir d
+start $INOTIFYWAIT -m -e '' d
+touch d/a
+expect 4
+finish
