@@ -44,6 +44,8 @@ switch (command) {
       openssl: 'openssl',
       python3: 'python3',
       inotifywait: 'inotify-tools',
+      'mkfs.btrfs': 'btrfs-progs',
+      'mkfs.xfs': 'xfsprogs',
       'systemd-socket-activate': 'systemd',
     })
     run('node', ['scripts/old-rsync.mjs'])

@@ -200,10 +200,14 @@ const mountIdOut = Buffer.alloc(8)
  * Opens, for lookups only, what a handle means on the filesystem that `mount` has open. `handle` is a struct file_handle,
  * one character per byte. -ESTALE when that is no more.
  */
-export function openByHandle(mount: number, handle: string): number {
+export function openByHandle(mount: number, handle: string, flags = O_PATH): number {
   handleBuffer.write(handle, 0, 'latin1')
-  return orErrno(c.open_by_handle_at(mount, handleBuffer, O_PATH | O_CLOEXEC))
+  return orErrno(c.open_by_handle_at(mount, handleBuffer, flags | O_CLOEXEC))
 }
+
+/** As openByHandle, of a directory; a mark can only be set on what is really open. */
+export const openDirectoryByHandle = (mount: number, handle: string): number =>
+  openByHandle(mount, handle, constants.O_RDONLY | constants.O_DIRECTORY)
 
 /** The struct file_handle of what `fd` has open, one character per byte; or the negative errno. */
 export function handleOf(fd: number): string | number {

@@ -90,12 +90,12 @@ export class Directories {
     return name === '.' ? path : join(path, name)
   }
 
-  /** A descriptor of the directory, for lookups only; or the negative errno. */
+  /** A descriptor of the directory, or the negative errno. */
   open(handle: Handle): number {
     let result = -kernel.ERRNO.ESTALE
     for (const filesystem of this.#of(handle)) {
       const mount = this.#descriptor(filesystem)
-      result = mount < 0 ? mount : kernel.openByHandle(mount, handle.slice(FSID_BYTES))
+      result = mount < 0 ? mount : kernel.openDirectoryByHandle(mount, handle.slice(FSID_BYTES))
       if (result >= 0) break
     }
     return result

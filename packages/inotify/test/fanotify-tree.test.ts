@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import type { TreeWatcherOptions } from '../src/index.js'
+import { eventually, temporaryDirectory, type Watching, watching } from './watching.js'
+
+// What is particular to watching whole filesystems. What both ways have in common is in fanotify.test.ts.
+
+const skip = process.geteuid?.() !== 0 && 'only root may'
+
+/** A filesystem of its own, with a watched tree on it and room beside that. */
+async function onFilesystem(
+  t: TestContext,
+  prepare: (place: string) => void = () => undefined,
+  more: Partial<TreeWatcherOptions> = {},
+): Promise<Watching & { place: string }> {
+  const place = temporaryDirectory(t)
+  execFileSync('mount', ['-t', 'tmpfs', 'none', place])
+  fs.mkdirSync(join(place, 'root'))
+  prepare(place)
+  return { place, ...(await watching(t, join(place, 'root'), { backend: 'fanotify', ...more })) }
+}
+
+const told = ({ hints }: Watching) => hints.map((hint) => ('path' in hint ? hint.path : ''))
+
+test('what happens elsewhere is not told, and soon not even heard', { skip }, async (t) => {
+  const watched = await onFilesystem(t, (place) => fs.mkdirSync(join(place, 'busy')))
+  const { place, root, watcher, hints, heard, settled } = watched
+  for (let round = 0; round < 20; round++) {
+    for (let i = 0; i < 50; i++) fs.writeFileSync(join(place, 'busy', `${round}-${i}`), 'x')
+    await settled()
+  }
+  assert.deepEqual(hints, [])
+  assert.ok(watcher.stats.events < 500, `${watcher.stats.events} events of 1,000 files that are none of ours`)
+  // It becomes ours with all that was ignored.
+  fs.renameSync(join(place, 'busy'), join(root, 'busy'))
+  await heard({ kind: 'tree', path: 'busy' })
+  fs.writeFileSync(join(root, 'busy', 'new'), '')
+  await heard({ kind: 'entry', path: 'busy/new' })
+})
+
+test('a tree that is removed at once is told name by name', { skip }, async (t) => {
+  const watched = await onFilesystem(t, (place) => {
+    fs.mkdirSync(join(place, 'root/a/b/c'), { recursive: true })
+    fs.writeFileSync(join(place, 'root/a/b/c/f'), '')
+  })
+  // Nothing of it was looked at while it was there: its handles mean nothing any more.
+  execFileSync('rm', ['-rf', join(watched.root, 'a')])
+  await watched.heard({ kind: 'entry', path: 'a', gone: true })
+  assert.deepEqual(told(watched), ['a/b/c/f', 'a/b/c', 'a/b', 'a'])
+})
+
+test('a filesystem comes and goes below the root', { skip }, async (t) => {
+  const watched = await onFilesystem(t, (place) => fs.mkdirSync(join(place, 'root/mnt/covered'), { recursive: true }))
+  const { root, heard, watcher } = watched
+  for (let round = 0; round < 3; round++) {
+    const since = watched.hints.length
+    execFileSync('mount', ['-t', 'tmpfs', 'none', join(root, 'mnt')])
+    fs.mkdirSync(join(root, 'mnt/d'))
+    await heard({ kind: 'tree', path: 'mnt' }, since)
+    fs.writeFileSync(join(root, 'mnt/d/f'), 'x')
+    await heard({ kind: 'entry', path: 'mnt/d/f' }, since)
+    assert.equal(watcher.stats.watches, 2)
+    execFileSync('umount', [join(root, 'mnt')]) // nobody holds it
+    await heard({ kind: 'unmounted', path: 'mnt' }, since)
+    fs.writeFileSync(join(root, 'mnt/covered/f'), `${round}`)
+    await heard({ kind: 'entry', path: 'mnt/covered/f' }, since)
+    assert.equal(watcher.stats.watches, 1)
+  }
+})
+
+test('a directory from elsewhere that is bound into the tree is part of it', { skip }, async (t) => {
+  const { place, root, heard, hints, settled } = await onFilesystem(t, (place) => {
+    fs.mkdirSync(join(place, 'elsewhere/d'), { recursive: true })
+    fs.mkdirSync(join(place, 'root/bound'))
+    execFileSync('mount', ['--bind', join(place, 'elsewhere'), join(place, 'root/bound')])
+  })
+  fs.writeFileSync(join(place, 'elsewhere/d/f'), '')
+  await heard({ kind: 'entry', path: 'bound/d/f' })
+  execFileSync('umount', [join(root, 'bound')])
+  await heard({ kind: 'unmounted', path: 'bound' })
+  await settled()
+  const since = hints.length
+  fs.writeFileSync(join(place, 'elsewhere/d/g'), '')
+  await settled()
+  assert.deepEqual(hints.slice(since), [])
+})
+
+test('a filesystem without handles below the root is looked at instead, and said to be', { skip }, async (t) => {
+  const { root, notices, heard, watcher } = await onFilesystem(t)
+  fs.mkdirSync(join(root, 'mnt'))
+  execFileSync('mount', ['-t', 'ramfs', 'none', join(root, 'mnt')])
+  await heard({ kind: 'tree', path: 'mnt' })
+  if (watcher.stats.blind === 0) return // this kernel can watch it
+  assert.ok(notices.some((line) => line.includes(`${root}/mnt`) && line.includes('every 30 s')))
+})
+
+test('while the main thread stands still nothing is lost', { skip }, async (t) => {
+  const { root, hints, watcher, settled } = await onFilesystem(t)
+  const script = `for i in $(seq 1 200); do mkdir -p ${root}/$i/a/b; for k in 1 2 3 4 5; do echo x > ${root}/$i/a/b/$k; done; done`
+  execFileSync('sh', ['-c', script]) // synchronous: some 6,000 events wait
+  await settled()
+  await eventually('the last file', () => hints.some((hint) => 'path' in hint && hint.path === '200/a/b/5'))
+  assert.equal(watcher.stats.overflows, 0)
+  const paths = new Set(hints.map((hint) => ('path' in hint ? hint.path : '')))
+  for (let i = 1; i <= 200; i++)
+    for (let k = 1; k <= 5; k++) assert.ok(paths.has(`${i}/a/b/${k}` as never), `${i} ${k}`)
+})
