@@ -3,10 +3,10 @@ import type { Identity } from './kernel.js'
 import type { Notice } from './limits.js'
 import type { RawPath } from './raw-path.js'
 
-export type BackendName = 'inotify' | 'fanotify'
+export type BackendName = 'inotify' | 'fanotify' | 'poll'
 
 export interface TreeStats {
-  /** What the kernel watches for us: directories with inotify, filesystems with fanotify. */
+  /** What the kernel watches for us: directories with inotify, filesystems with fanotify. With polling: directories that are looked at. */
   watches: number
   events: number
   overflows: number

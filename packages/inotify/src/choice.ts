@@ -1,9 +1,12 @@
 import type { BackendName, TreeEvents, WatchedTree } from './backend.js'
 import { WatchError } from './errors.js'
+import { withDirectory } from './fanotify/directories.js'
 import { FanotifyTree } from './fanotify/fanotify-tree.js'
 import { InotifyTree } from './inotify-tree.js'
 import * as kernel from './kernel.js'
+import { PollTree } from './poll-tree.js'
 import { join, type RawPath, ROOT } from './raw-path.js'
+import { remoteName } from './root.js'
 
 /** How a tree is watched. */
 export interface Choice {
@@ -27,6 +30,13 @@ export function openTree(
     return { tree: new FanotifyTree(root, events, false), choice: { backend: wanted, reason: 'asked for' } }
   if (wanted === 'inotify')
     return { tree: new InotifyTree(root, events), choice: { backend: wanted, reason: 'asked for' } }
+  if (wanted === 'poll') return { tree: new PollTree(root, events), choice: { backend: wanted, reason: 'asked for' } }
+  const type = withDirectory(root, kernel.filesystemType)
+  const remote = remoteName(type)
+  if (remote !== undefined) {
+    const reason = `it is on ${remote}, where others make changes of which this kernel is not told`
+    return { tree: new PollTree(root, events), choice: { backend: 'poll', reason } }
+  }
   const inotify = (reason: string) => ({
     tree: new InotifyTree(root, events),
     choice: { backend: 'inotify' as const, reason },

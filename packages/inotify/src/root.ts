@@ -85,8 +85,11 @@ const REMOTE = new Map([
   [0x65735546, 'FUSE'],
 ])
 
+/** 'NFS', when changes there may be made by others, of which this kernel is not told. */
+export const remoteName = (fsType: number): string | undefined => REMOTE.get(fsType)
+
 export function noticeRemote(rootPath: RawPath, fsType: number, notice: Notice): void {
-  const name = REMOTE.get(fsType)
+  const name = remoteName(fsType)
   if (name === undefined) return
   notice(
     `${printable(rootPath)} is on ${name}: inotify reports only what this machine changes there, not what others do`,

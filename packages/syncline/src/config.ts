@@ -129,10 +129,10 @@ const source = z.strictObject({
       'Compare everything at the start: auto (unless the snapshot of the last run tells what changed), always, or never. Default: auto',
     ),
   watch: z
-    .enum(['auto', 'inotify', 'fanotify'])
+    .enum(['auto', 'inotify', 'fanotify', 'poll'])
     .optional()
     .describe(
-      'How to watch: by inotify each directory, by fanotify whole filesystems (as root), or auto: fanotify for large trees where it can be had. Default: auto',
+      'How to watch: by inotify each directory, by fanotify whole filesystems (as root), by looking at everything again and again (poll), or auto: poll on network filesystems, fanotify for large trees where it can be had, otherwise inotify. Default: auto',
     ),
   'full-sync': z.string().optional().describe('When to compare everything again: "every 10h", or a cron expression'),
   'full-sync-exclude': z

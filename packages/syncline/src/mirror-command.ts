@@ -93,9 +93,9 @@ function program(run: (code: Promise<number>) => void): Command {
     .addOption(
       new Option(
         '--watch <how>',
-        'watch each directory (inotify) or whole filesystems (fanotify); auto: what suits the tree and is allowed',
+        'watch each directory (inotify) or whole filesystems (fanotify), or look at everything over and over (poll); auto: what suits the tree and is allowed',
       )
-        .choices(['auto', 'inotify', 'fanotify'])
+        .choices(['auto', 'inotify', 'fanotify', 'poll'])
         .default('auto'),
     )
     .option('-z, --compress', 'compress what is sent')

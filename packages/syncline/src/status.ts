@@ -67,7 +67,7 @@ function describe({
   targets,
 }: MirrorStatus): string {
   const lines = [
-    `${source}  (pid ${pid}, ${watches} ${watchedBy === 'fanotify' ? 'filesystems' : 'directories'} watched)`,
+    `${source}  (pid ${pid}, ${watches} ${watchedBy === 'fanotify' ? 'filesystems' : 'directories'} ${watchedBy === 'poll' ? 'looked at' : 'watched'})`,
   ]
   if (unwatched > 0)
     lines.push(`  WARNING ${unwatched} directories could not be watched and are only looked at now and then`)

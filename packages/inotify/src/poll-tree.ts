@@ -1,0 +1,209 @@
+import type { BigIntStats } from 'node:fs'
+import { lstat, readdir } from 'node:fs/promises'
+import type { TreeEvents, TreeStats, WatchedTree } from './backend.js'
+import { asError } from './errors.js'
+import { HintList } from './hint.js'
+import * as kernel from './kernel.js'
+import { fromBytes, join, type RawPath, ROOT, toBytes } from './raw-path.js'
+import { cannotOpenRoot } from './root.js'
+
+/** Time between the end of a round and the next one, and at least so many times what the round took. */
+const INTERVAL_MS = 5_000
+const SHARE = 10
+/** Of several watchers of one server each begins at another time: the interval is so much longer or shorter. */
+const JITTER = 0.2
+/** Names that are looked at between two pauses, and how much longer these are than the looking. */
+const PIECE = 200
+const PAUSE_SHARE = 2
+
+/** What a name was when it was looked at last: which inode, and all that changes when somebody changes it. */
+type Stamp = string
+
+interface Known {
+  stamp: Stamp
+  isDir: boolean
+}
+
+/**
+ * A tree on a filesystem that tells of no events: it is looked at over and over again, slowly. Every directory is listed
+ * each time: on such filesystems its time is no proof that nothing changed in it. What hangs is a thread of libuv's.
+ */
+export class PollTree implements WatchedTree {
+  readonly identity: kernel.Identity
+  readonly complete: Promise<void>
+  /** What is in each directory. */
+  readonly #known = new Map<RawPath, Map<RawPath, Known>>()
+  readonly #hints = new HintList()
+  readonly #root: Buffer
+  #changes = 0
+  #timer: NodeJS.Timeout | undefined
+  #wake: (() => void) | undefined
+  #roundBeganMs = 0
+  #drainedAtMs = 0
+  #looked = 0
+  #pieceBeganMs = 0
+  #rootStamp: Stamp = ''
+  #closed = false
+
+  /** Throws WatchError. `intervalMs` is for tests. */
+  constructor(
+    rootPath: RawPath,
+    readonly events: TreeEvents,
+    readonly intervalMs = INTERVAL_MS,
+  ) {
+    const identity = kernel.directoryIdentity(rootPath)
+    if (typeof identity === 'number') throw cannotOpenRoot(rootPath, identity)
+    this.identity = identity
+    this.#root = toBytes(rootPath)
+    this.complete = this.#round(true)
+    this.complete.then(
+      () => void this.#goOn(),
+      () => undefined,
+    )
+  }
+
+  get stats(): TreeStats {
+    return { watches: this.#known.size, events: this.#changes, overflows: 0, blind: 0 }
+  }
+
+  /** Nobody knows what is still to be found. */
+  get hasMore(): boolean {
+    return false
+  }
+
+  get drainedAtMs(): number {
+    return this.#drainedAtMs
+  }
+
+  flush(): void {
+    const hints = this.#hints.take()
+    this.#changes += hints.length
+    if (hints.length > 0 && !this.#closed) this.events.onHints(hints)
+  }
+
+  async close(_reason: Error): Promise<void> {
+    this.#closed = true
+    clearTimeout(this.#timer)
+    this.#wake?.()
+  }
+
+  async #goOn(): Promise<void> {
+    try {
+      while (!this.#closed) {
+        const tookMs = performance.now() - this.#roundBeganMs
+        await this.#pause(Math.max(this.intervalMs, SHARE * tookMs) * (1 + JITTER * (2 * Math.random() - 1)))
+        if (!this.#closed) await this.#round(false)
+      }
+    } catch (error) {
+      if (!this.#closed) this.events.onError(asError(error))
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve
+      this.#timer = setTimeout(resolve, ms)
+    })
+  }
+
+  /** Looks at everything once. `first`: what is there is what there was. */
+  async #round(first: boolean): Promise<void> {
+    this.#roundBeganMs = this.#pieceBeganMs = performance.now()
+    const beganAtMs = Date.now()
+    if (!first) this.events.onRootDoubt('moved')
+    const seen = new Set<RawPath>()
+    const open: RawPath[] = [ROOT]
+    for (let path = open.pop(); path !== undefined && !this.#closed; path = open.pop()) {
+      const found = await this.#list(path)
+      if (this.#closed) return
+      // What cannot be listed now is as it was.
+      const content = found ?? this.#known.get(path)
+      if (content === undefined) continue
+      seen.add(path)
+      if (found !== undefined && !first) this.#compare(path, this.#known.get(path), found)
+      this.#known.set(path, content)
+      for (const [name, { isDir }] of content) if (isDir) open.push(join(path, name))
+      this.flush()
+    }
+    for (const path of this.#known.keys()) if (!seen.has(path)) this.#known.delete(path)
+    this.#drainedAtMs = beganAtMs
+  }
+
+  #compare(path: RawPath, before: Map<RawPath, Known> | undefined, now: Map<RawPath, Known>): void {
+    if (before === undefined) return // it is new, and a 'tree' has said so
+    for (const [name, known] of now) {
+      const old = before.get(name)
+      const at = join(path, name)
+      if (old?.stamp === known.stamp) continue
+      if (old !== undefined && old.isDir !== known.isDir)
+        this.#hints.push({ kind: 'entry', path: at, isDir: old.isDir, gone: true })
+      if (!known.isDir) this.#hints.push({ kind: 'entry', path: at, isDir: false })
+      else if (old?.isDir === true && inodeOf(old.stamp) === inodeOf(known.stamp))
+        this.#hints.push({ kind: 'entry', path: at, isDir: true, attribOnly: true })
+      else {
+        this.#forget(at)
+        this.#hints.push({ kind: 'tree', path: at })
+      }
+    }
+    for (const [name, { isDir }] of before) {
+      if (now.has(name)) continue
+      this.#forget(join(path, name))
+      this.#hints.push({ kind: 'entry', path: join(path, name), isDir, gone: true })
+    }
+  }
+
+  #forget(path: RawPath): void {
+    for (const known of this.#known.keys())
+      if (known === path || known.startsWith(`${path}/`)) this.#known.delete(known)
+  }
+
+  /** Undefined when it cannot be listed, or is no directory any more. */
+  async #list(path: RawPath): Promise<Map<RawPath, Known> | undefined> {
+    let names: Buffer[]
+    try {
+      if (path === ROOT) this.#lookAtRoot(await lstat(Buffer.concat([this.#root, Buffer.from('/.')]), { bigint: true }))
+      names = await readdir(this.#absolute(path), { encoding: 'buffer' })
+    } catch {
+      return undefined
+    }
+    const found = new Map<RawPath, Known>()
+    for (const bytes of names) {
+      const name = fromBytes(bytes)
+      const at = join(path, name)
+      if (this.events.exclude?.(at, true) && this.events.exclude(at, false)) continue
+      try {
+        const stats = await lstat(this.#absolute(at), { bigint: true })
+        const isDir = stats.isDirectory()
+        if (!this.events.exclude?.(at, isDir)) found.set(name, { stamp: stampOf(stats), isDir })
+      } catch {
+        // It went meanwhile, and is missing in the next round at the latest.
+      }
+      if (++this.#looked % PIECE === 0) await this.#breathe()
+      if (this.#closed) return undefined
+    }
+    return found
+  }
+
+  #lookAtRoot(stats: BigIntStats): void {
+    const stamp = stampOf(stats)
+    if (this.#rootStamp !== '' && stamp !== this.#rootStamp)
+      this.#hints.push({ kind: 'entry', path: ROOT, isDir: true, attribOnly: true })
+    this.#rootStamp = stamp
+  }
+
+  async #breathe(): Promise<void> {
+    const tookMs = performance.now() - this.#pieceBeganMs
+    // The first time there is somebody who waits for the end.
+    if (this.#drainedAtMs > 0) await this.#pause(PAUSE_SHARE * tookMs)
+    this.#pieceBeganMs = performance.now()
+  }
+
+  #absolute(path: RawPath): Buffer {
+    return path === ROOT ? this.#root : Buffer.concat([this.#root, Buffer.from('/'), toBytes(path)])
+  }
+}
+
+const stampOf = ({ dev, ino, mode, size, uid, gid, mtimeNs, ctimeNs }: BigIntStats): Stamp =>
+  `${dev}:${ino} ${mode} ${size} ${uid} ${gid} ${mtimeNs} ${ctimeNs}`
+
+const inodeOf = (stamp: Stamp) => stamp.slice(0, stamp.indexOf(' '))
