@@ -5,6 +5,7 @@ export type WatchErrorCode =
   | 'WATCH_LIMIT' // not even the root could be watched
   | 'INSTANCE_LIMIT'
   | 'NO_INOTIFY'
+  | 'CANNOT_WATCH'
   | 'NO_FANOTIFY' // not here: the message says why
   | 'QUEUE_BROKEN' // the kernel's queue could not be read, or held nonsense
   | 'CLOSED'

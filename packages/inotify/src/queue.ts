@@ -16,6 +16,7 @@ export class KernelQueue {
   readonly #socket: Socket
   readonly #closed: Promise<void>
   #resting: NodeJS.Timeout | undefined
+  #paused = false
 
   private constructor(
     readonly fd: number,
@@ -29,7 +30,7 @@ export class KernelQueue {
       } catch (thrown) {
         onError(asError(thrown))
       }
-      return this.#resting === undefined
+      return this.#resting === undefined && !this.#paused
     }
     const options: SocketConstructorOpts & ConnectOpts = {
       fd,
@@ -77,6 +78,17 @@ export class KernelQueue {
       this.#socket.resume()
     }, ms)
     this.#socket.pause()
+  }
+
+  /** Leaves what comes in the kernel's queue. */
+  pause(): void {
+    this.#paused = true
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#paused = false
+    this.#socket.resume()
   }
 
   close(): Promise<void> {

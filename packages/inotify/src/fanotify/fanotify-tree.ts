@@ -9,15 +9,6 @@ import { cannotOpenRoot } from '../root.js'
 import { Directories, type Filesystem, filesystemsWithin, withDirectory } from './directories.js'
 import { decodeRecords, FAN, type FanotifyRecord, type Handle, type Place } from './records.js'
 
-const GROUP =
-  FAN.CLASS_NOTIF |
-  FAN.CLOEXEC |
-  FAN.NONBLOCK |
-  FAN.UNLIMITED_QUEUE |
-  FAN.UNLIMITED_MARKS |
-  FAN.REPORT_FID |
-  FAN.REPORT_DFID_NAME |
-  FAN.REPORT_TARGET_FID
 const EVENTS = FAN.CREATE | FAN.DELETE | FAN.MODIFY | FAN.CLOSE_WRITE | FAN.ATTRIB | FAN.ONDIR
 /** FAN_RENAME is not to be ignored anywhere: what is renamed into the tree would be lost. */
 const IGNORED = EVENTS | FAN.EVENT_ON_CHILD
@@ -76,7 +67,7 @@ export class FanotifyTree implements WatchedTree {
   ) {
     const { identity, path } = rootAt(rootPath)
     this.identity = identity
-    const group = kernel.fanotifyInit(GROUP)
+    const group = kernel.fanotifyInit(FAN.GROUP)
     if (group < 0) throw cannot(rootPath, `fanotify_init: ${kernel.errnoName(group)}${mendInit(group)}`)
     const queue = KernelQueue.of(
       group,

@@ -3,9 +3,12 @@ import type { RawPath } from '../raw-path.js'
 
 /** uapi/linux/fanotify.h, without the FAN_ prefix. */
 export const FAN = {
+  ACCESS: 0x1,
   MODIFY: 0x2,
   ATTRIB: 0x4,
   CLOSE_WRITE: 0x8,
+  CLOSE_NOWRITE: 0x10,
+  OPEN: 0x20,
   CREATE: 0x100,
   DELETE: 0x200,
   Q_OVERFLOW: 0x4000,
@@ -21,6 +24,8 @@ export const FAN = {
   REPORT_FID: 0x200,
   REPORT_DFID_NAME: 0xc00,
   REPORT_TARGET_FID: 0x1000,
+  /** A group whose queue has no limit, and whose records name what they tell of. */
+  GROUP: 0x1 | 0x2 | 0x10 | 0x20 | 0x200 | 0xc00 | 0x1000,
   // fanotify_mark(2)
   MARK_ADD: 0x1,
   MARK_IGNORED_SURV_MODIFY: 0x40,

@@ -1,0 +1,170 @@
+import { asError, WatchError } from './errors.js'
+import { decodeEvents, type InotifyEvent } from './events.js'
+import { Directories, filesystemsWithin, withDirectory } from './fanotify/directories.js'
+import { decodeRecords, FAN, type Place } from './fanotify/records.js'
+import * as kernel from './kernel.js'
+import { mend } from './limits.js'
+import { KernelQueue, openInotify } from './queue.js'
+import { fromBytes, join, printable, type RawPath } from './raw-path.js'
+import { Stream } from './stream.js'
+
+const pathOf = (path: Buffer | string): RawPath => fromBytes(typeof path === 'string' ? Buffer.from(path) : path)
+
+/**
+ * An inotify instance: watches are added and removed, and what the kernel tells comes in its order, whenever the reader asks
+ * for it. While he does not, the kernel's queue fills (fs.inotify.max_queued_events), and ends in an event with
+ * IN.Q_OVERFLOW.
+ */
+export class InotifyGroup implements AsyncIterable<InotifyEvent> {
+  readonly #queue: KernelQueue
+  readonly #stream: Stream<InotifyEvent>
+
+  private constructor() {
+    this.#stream = new Stream(
+      () => this.#queue.pause(),
+      () => this.#queue.resume(),
+      () => void this.#queue.close(),
+    )
+    this.#queue = openInotify(
+      (bytes) => this.#stream.push(decodeEvents(bytes)),
+      (error) => this.#stream.end(error),
+      () => undefined,
+    )
+  }
+
+  /** Throws WatchError INSTANCE_LIMIT or NO_INOTIFY, with the mend in its message. */
+  static open(): InotifyGroup {
+    return new InotifyGroup()
+  }
+
+  /**
+   * Watches `path` for what is in `mask` (IN.*). Returns the watch descriptor that events about it carry: the same one for the
+   * same inode, whose mask is replaced (or widened, with IN.MASK_ADD). Throws WatchError WATCH_LIMIT or CANNOT_WATCH.
+   */
+  add(path: Buffer | string, mask: number): number {
+    const raw = pathOf(path)
+    const wd = kernel.addWatchAt(this.#queue.fd, raw, mask)
+    if (wd >= 0) return wd
+    if (wd === -kernel.ERRNO.ENOSPC) {
+      const problem = `cannot watch ${printable(raw)}: this user's limit of inotify watches is reached`
+      throw new WatchError('WATCH_LIMIT', `${problem}. To mend it: ${mend('max_user_watches')}`)
+    }
+    throw new WatchError('CANNOT_WATCH', `cannot watch ${printable(raw)}: ${kernel.strerror(wd)}`)
+  }
+
+  /** False when there is no such watch. An event with IN.IGNORED ends what is told of it. */
+  remove(wd: number): boolean {
+    return kernel.removeWatch(this.#queue.fd, wd) >= 0
+  }
+
+  /** What has come is still read; then the iteration ends. */
+  async close(): Promise<void> {
+    this.#stream.end()
+    await this.#queue.close()
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<InotifyEvent> {
+    return this.#stream
+  }
+}
+
+/** Something that happened to a name, somewhere on a filesystem. */
+export interface FilesystemEvent {
+  /**
+   * FAN.*. Events on one name come as one, and the order in which they happened is lost: a file that was created, closed,
+   * deleted and created again is one event with all these bits. What is there, the disk tells.
+   */
+  mask: number
+  /** Absolute; where it is now. Undefined when its directory is gone, or does not show below the group's root. */
+  path: RawPath | undefined
+  /** With FAN.RENAME: where it was. Undefined when that does not show below the group's root. */
+  from: RawPath | undefined
+  isDirectory: boolean
+}
+
+/**
+ * A fanotify group that watches whole filesystems: everything that shows below a directory, and everything elsewhere on the
+ * same filesystems, of which no path is told. Nothing is lost however late it is read: the queue has no limit.
+ */
+export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
+  readonly #queue: KernelQueue
+  readonly #stream: Stream<FilesystemEvent>
+  readonly #directories: Directories
+
+  private constructor(root: RawPath) {
+    this.#directories = new Directories(root, undefined)
+    this.#stream = new Stream(
+      () => this.#queue.pause(),
+      () => this.#queue.resume(),
+      () => void this.#queue.close(),
+    )
+    const group = kernel.fanotifyInit(FAN.GROUP)
+    if (group < 0) throw new WatchError('NO_FANOTIFY', `fanotify_init: ${kernel.strerror(group)}`)
+    const queue = KernelQueue.of(
+      group,
+      'fanotify',
+      (bytes) => this.#stream.push(this.#read(bytes)),
+      (error) => this.#stream.end(error),
+    )
+    if (typeof queue === 'number') throw new WatchError('NO_FANOTIFY', `pipe: ${kernel.strerror(queue)}`)
+    this.#queue = queue
+  }
+
+  /**
+   * Watches the filesystems that show at and below `root`, a directory, for what is in `mask` (FAN.*). What is mounted there
+   * later is not watched. Throws WatchError NO_FANOTIFY: it takes CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH, a kernel from 5.17
+   * on, and filesystems with file handles.
+   */
+  static open(root: Buffer | string, mask: number): FanotifyGroup {
+    const found = withDirectory(pathOf(root), kernel.pathOf)
+    if (typeof found === 'number')
+      throw new WatchError('ROOT_UNREADABLE', `cannot open ${printable(pathOf(root))}: ${kernel.strerror(found)}`)
+    const group = new FanotifyGroup(found)
+    try {
+      for (const filesystem of filesystemsWithin(found)) group.#mark(filesystem.mount.point, mask, filesystem)
+    } catch (error) {
+      void group.close()
+      throw asError(error)
+    }
+    return group
+  }
+
+  /** What has come is still read; then the iteration ends. */
+  async close(): Promise<void> {
+    this.#stream.end()
+    await this.#queue.close()
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<FilesystemEvent> {
+    return this.#stream
+  }
+
+  #mark(point: RawPath, mask: number, filesystem: Parameters<Directories['add']>[0]): void {
+    const flags = FAN.MARK_ADD | FAN.MARK_FILESYSTEM
+    const result = withDirectory(point, (fd) => kernel.fanotifyMark(this.#queue.fd, flags, mask, fd))
+    if (result < 0) throw new WatchError('NO_FANOTIFY', `fanotify_mark ${printable(point)}: ${kernel.strerror(result)}`)
+    this.#directories.add(filesystem)
+  }
+
+  #read(bytes: Buffer): FilesystemEvent[] {
+    const records = decodeRecords(bytes)
+    this.#directories.begin(records)
+    try {
+      return records.flatMap(({ mask, place, from }) => {
+        if (place === undefined && !(mask & FAN.Q_OVERFLOW)) return [] // another record tells of its name
+        const isDirectory = (mask & FAN.ONDIR) !== 0
+        if (isDirectory && mask & FAN.RENAME) this.#directories.forget()
+        return [{ mask, path: this.#absolute(place), from: this.#absolute(from), isDirectory }]
+      })
+    } finally {
+      this.#directories.end()
+    }
+  }
+
+  #absolute(place: Place | undefined): RawPath | undefined {
+    const path = place === undefined ? undefined : this.#directories.pathAt(place)
+    if (path === undefined) return undefined
+    const { root } = this.#directories
+    return path === '' ? root : join(root === '/' ? ('' as RawPath) : root, path)
+  }
+}

@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { FAN, FanotifyGroup, type FilesystemEvent, IN, InotifyGroup } from '../src/index.js'
+import { temporaryDirectory } from './watching.js'
+
+const skip = process.geteuid?.() !== 0 && 'only root may'
+
+test('inotify: events in the order of the kernel, until it is closed', async (t) => {
+  const directory = temporaryDirectory(t)
+  const group = InotifyGroup.open()
+  const wd = group.add(directory, IN.CREATE | IN.DELETE)
+  fs.writeFileSync(join(directory, 'a'), '')
+  fs.rmSync(join(directory, 'a'))
+  const seen: string[] = []
+  for await (const event of group) {
+    assert.equal(event.wd, wd)
+    seen.push(`${event.mask} ${event.name}`)
+    if (seen.length === 2) break
+  }
+  assert.deepEqual(seen, [`${IN.CREATE} a`, `${IN.DELETE} a`])
+  const again = InotifyGroup.open()
+  const other = again.add(directory, IN.CREATE)
+  assert.equal(again.remove(other), true)
+  assert.equal(again.remove(99), false)
+  await again.close()
+  const left = []
+  for await (const event of again) left.push(event)
+  assert.ok(left.length <= 1) // IN_IGNORED, when it was read before the end
+})
+
+test('inotify: what cannot be watched is said with the reason', (t) => {
+  const group = InotifyGroup.open()
+  t.after(() => group.close())
+  assert.throws(() => group.add('/there is none', IN.CREATE), {
+    code: 'CANNOT_WATCH',
+    message: 'cannot watch /there is none: No such file or directory',
+  })
+})
+
+test('inotify: a reader who takes his time loses nothing that the queue can hold', async (t) => {
+  const directory = temporaryDirectory(t)
+  const group = InotifyGroup.open()
+  group.add(directory, IN.CREATE)
+  const count = 40_000
+  for (let i = 0; i < count; i++) fs.closeSync(fs.openSync(join(directory, `${i}`), 'w'))
+  let seen = 0
+  for await (const { name, mask } of group) {
+    assert.equal(mask, IN.CREATE)
+    assert.equal(name, `${seen}`)
+    if (++seen % 5_000 === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    if (seen === count) break
+  }
+})
+
+test('fanotify: names with their paths, renames with both, and none of elsewhere', { skip }, async (t) => {
+  const place = temporaryDirectory(t)
+  execFileSync('mount', ['-t', 'tmpfs', 'none', place])
+  const root = join(place, 'root')
+  fs.mkdirSync(join(root, 'd'), { recursive: true })
+  const group = FanotifyGroup.open(root, FAN.CREATE | FAN.RENAME | FAN.ONDIR)
+  fs.writeFileSync(join(place, 'elsewhere'), '')
+  fs.writeFileSync(join(root, 'd/f'), '')
+  fs.renameSync(join(root, 'd/f'), join(root, 'g'))
+  fs.mkdirSync(join(root, 'e'))
+  const seen: FilesystemEvent[] = []
+  for await (const event of group) if (seen.push(event) === 4) break
+  assert.deepEqual(seen, [
+    { mask: FAN.CREATE, path: undefined, from: undefined, isDirectory: false },
+    { mask: FAN.CREATE, path: join(root, 'd/f'), from: undefined, isDirectory: false },
+    { mask: FAN.RENAME, path: join(root, 'g'), from: join(root, 'd/f'), isDirectory: false },
+    { mask: FAN.CREATE | FAN.ONDIR, path: join(root, 'e'), from: undefined, isDirectory: true },
+  ])
+})
