@@ -3,9 +3,11 @@ import { BlindSpots } from './blind-spots.js'
 import { Departures } from './departures.js'
 import { asError } from './errors.js'
 import { decodeEvents, IN, type InotifyEvent } from './events.js'
+import { withDirectory } from './fanotify/directories.js'
 import { HintList } from './hint.js'
 import * as kernel from './kernel.js'
 import { raiseWatches } from './limits.js'
+import { type Mount, MountWatch, mountsWithin } from './mounts.js'
 import { type KernelQueue, openInotify } from './queue.js'
 import { type RawPath, ROOT } from './raw-path.js'
 import { noticeRemote, Root } from './root.js'
@@ -69,6 +71,8 @@ export class InotifyTree implements ScanTree, WatchedTree {
   readonly #blind: BlindSpots
   readonly #hints = new HintList()
   readonly #pending = new Map<string, Arrival>()
+  readonly #mountWatch: MountWatch
+  #mounts: ReadonlyMap<RawPath, Mount>
   #blindTimer: NodeJS.Timeout | undefined
   #turn: NodeJS.Immediate | undefined
   #retryTimer: NodeJS.Timeout | undefined
@@ -97,6 +101,8 @@ export class InotifyTree implements ScanTree, WatchedTree {
       this.identity = identity
       this.table = new WatchTable(wd)
       noticeRemote(rootPath, fsType, events.onNotice)
+      this.#mounts = this.#mountsBelow()
+      this.#mountWatch = new MountWatch(() => this.#mountsChanged())
     } catch (error) {
       void this.#queue.close()
       throw error
@@ -138,6 +144,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
     clearImmediate(this.#turn)
     clearInterval(this.#blindTimer)
     clearTimeout(this.#retryTimer)
+    this.#mountWatch.close()
     this.#departures.close()
     for (const { scan } of this.#pending.values()) scan?.close()
     this.#pending.clear()
@@ -262,6 +269,35 @@ export class InotifyTree implements ScanTree, WatchedTree {
       if (path !== undefined) this.#hints.push({ kind: 'unmounted', path })
       this.#left(node.parent, node.name)
     }
+  }
+
+  /** What was mounted below the root covers directories whose watches say nothing of it. */
+  #mountsChanged(): void {
+    if (this.#closed) return
+    try {
+      const before = this.#mounts
+      this.#mounts = this.#mountsBelow()
+      for (const [path, { id }] of this.#mounts) {
+        if (path === ROOT || before.get(path)?.id === id) continue
+        const slash = path.lastIndexOf('/')
+        const parent = this.table.at(path.slice(0, Math.max(slash, 0)) as RawPath)
+        const name = path.slice(slash + 1) as RawPath
+        if (parent !== undefined && !this.exclude?.(path, true))
+          this.#postpone({ parent, name, movedFrom: undefined, why: 'arrived' })
+      }
+      // Under another mount it is not the one that is watched; that its own is gone is told by an event.
+      const over = this.#mounts.get(ROOT)
+      if (over !== undefined && over.id !== before.get(ROOT)?.id) this.#events.onRootDoubt('moved')
+    } catch (thrown) {
+      this.#fail(asError(thrown))
+    }
+  }
+
+  #mountsBelow(): ReadonlyMap<RawPath, Mount> {
+    const root = withDirectory(this.#root.absolute(ROOT), kernel.pathOf)
+    if (typeof root === 'number') return new Map()
+    const start = root === '/' ? 1 : root.length + 1
+    return new Map([...mountsWithin(root)].map(([point, mount]) => [point.slice(start) as RawPath, mount]))
   }
 
   #overflowed(): void {

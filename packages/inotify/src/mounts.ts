@@ -4,6 +4,7 @@ import * as kernel from './kernel.js'
 import type { RawPath } from './raw-path.js'
 
 const MOUNTINFO = '/proc/self/mountinfo'
+const RETRY_MS = 1000
 
 /** proc_pid_mountinfo(5), as far as it matters here. */
 export interface Mount {
@@ -51,24 +52,41 @@ export class MountWatch {
     this.#disarm()
   }
 
-  /** Without descriptors left it is deaf until the next change; a mount is no reason to end. */
+  /** Without descriptors left it tries again. */
   #arm(): void {
-    this.#mountinfo = openSync(MOUNTINFO, 'r')
-    const ends = kernel.pipe()
-    if (typeof ends === 'number') return
-    const [fd, otherEnd] = ends
-    const epoll = kernel.pollExceptional(this.#mountinfo)
-    const socket = new Socket({ fd, writable: false, readable: true })
-    if (epoll >= 0) {
-      kernel.replaceDescriptor(epoll, fd)
-      kernel.close(epoll)
+    if (this.#closed) return
+    try {
+      this.#listen()
+    } catch {
+      this.#disarm()
+      setTimeout(() => this.#armAndLook(), RETRY_MS).unref()
     }
+  }
+
+  #armAndLook(): void {
+    this.#arm() // first, so that what is mounted from now on is told, too
+    this.#look()
+  }
+
+  /** Throws what the kernel says. */
+  #listen(): void {
+    this.#mountinfo = openSync(MOUNTINFO, 'r')
+    const epoll = kernel.pollExceptional(this.#mountinfo)
+    if (epoll < 0) throw new Error(kernel.errnoName(epoll))
+    const ends = kernel.pipe()
+    if (typeof ends === 'number') {
+      kernel.close(epoll)
+      throw new Error(kernel.errnoName(ends))
+    }
+    const [fd, otherEnd] = ends
+    const socket = new Socket({ fd, writable: false, readable: true })
+    kernel.replaceDescriptor(epoll, fd)
+    kernel.close(epoll)
     kernel.close(otherEnd)
     socket.on('error', () => {
       if (this.#socket !== socket) return
       this.#disarm()
-      this.#arm()
-      this.#look()
+      this.#armAndLook()
     })
     socket.resume().unref()
     this.#socket = socket
@@ -85,7 +103,13 @@ export class MountWatch {
 
   #look(): void {
     if (this.#closed) return
-    const now = readFileSync(MOUNTINFO, 'latin1')
+    let now: string
+    try {
+      now = readFileSync(MOUNTINFO, 'latin1')
+    } catch {
+      setTimeout(() => this.#look(), RETRY_MS).unref()
+      return
+    }
     if (now === this.#seen) return
     this.#seen = now
     this.onChange()

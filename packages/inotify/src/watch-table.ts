@@ -45,6 +45,14 @@ export class WatchTable {
     return parent.children?.get(name)
   }
 
+  /** The watched directory that has this path. */
+  at(path: RawPath): WatchNode | undefined {
+    if (path === ROOT) return this.root
+    let node: WatchNode | undefined = this.root
+    for (const name of path.split('/')) node = node?.children?.get(name as RawPath)
+    return node
+  }
+
   /** Root-relative path, or undefined below a detached node. */
   pathOf(node: WatchNode): RawPath | undefined {
     if (node === this.#lastNode) return this.#lastPath

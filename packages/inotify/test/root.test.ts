@@ -102,6 +102,30 @@ test('a filesystem unmounted below the root: the directory that it covered is wa
   assertWatches(watcher, 3)
 })
 
+test('a filesystem mounted below the root is watched, and what it covers again when it is gone', {
+  skip: !isRoot,
+}, async (t) => {
+  const root = temporaryDirectory(t)
+  const mounted = join(root, 'some/where')
+  fs.mkdirSync(join(mounted, 'covered'), { recursive: true })
+  const { hints, heard } = await watching(t, root)
+  for (let round = 0; round < 3; round++) {
+    hints.length = 0
+    execFileSync('mount', ['-t', 'tmpfs', 'none', mounted])
+    await heard({ kind: 'tree', path: 'some/where' })
+    fs.mkdirSync(join(mounted, 'd'))
+    await heard({ kind: 'tree', path: 'some/where/d' })
+    fs.writeFileSync(join(mounted, 'd/f'), '')
+    await heard({ kind: 'entry', path: 'some/where/d/f' })
+    hints.length = 0
+    execFileSync('umount', [mounted])
+    await heard({ kind: 'unmounted', path: 'some/where' })
+    await heard({ kind: 'tree', path: 'some/where' })
+    fs.writeFileSync(join(mounted, 'covered/f'), '')
+    await heard({ kind: 'entry', path: 'some/where/covered/f' })
+  }
+})
+
 test('a directory bound below itself does not trap the scan', { skip: !isRoot }, async (t) => {
   const root = temporaryDirectory(t)
   fs.mkdirSync(join(root, 'a', 'b'), { recursive: true })

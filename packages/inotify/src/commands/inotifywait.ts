@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { closeSync, openSync, realpathSync, writeSync } from 'node:fs'
+import { closeSync, openSync, realpathSync } from 'node:fs'
 import { WatchError } from '../errors.js'
 import { IN } from '../events.js'
 import * as kernel from '../kernel.js'
@@ -7,10 +7,11 @@ import { COMMON, Common, rawArguments, toArgumentBytes } from './common.js'
 import { type OptionSpec, parseOptions, UsageError } from './getopt.js'
 import { waitHelp } from './help.js'
 import { csvLine, formattedLine, isUsable, type Line, plainLine } from './lines.js'
+import { print, say } from './output.js'
 import { cannotInit, cannotWatch } from './problems.js'
 import { type PathEvent, WatchList } from './watch-list.js'
 
-const EXIT = { EVENT: 0, FAILURE: 1, TIMEOUT: 2, USR1: 138, PIPE: 141 } as const
+const EXIT = { EVENT: 0, FAILURE: 1, TIMEOUT: 2, USR1: 138 } as const
 
 const OPTIONS: readonly OptionSpec[] = [
   ...COMMON,
@@ -40,24 +41,8 @@ export function inotifywait(program: string, args: readonly string[]): void {
     else new Waiting(settings).begin(operands)
   } catch (error) {
     if (!(error instanceof UsageError)) throw error
-    end(error.message, EXIT.FAILURE)
-  }
-}
-
-function end(message: string, code: number): never {
-  writeAll(2, `${message}\n`)
-  process.exit(code)
-}
-
-/** Text is latin1, one character a byte. Throws what the kernel says but that it wants to be asked again. */
-function writeAll(fd: number, text: string): void {
-  const bytes = Buffer.from(text, 'latin1')
-  for (let done = 0; done < bytes.length; ) {
-    try {
-      done += writeSync(fd, bytes, done)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
-    }
+    say(error.message)
+    process.exit(EXIT.FAILURE)
   }
 }
 
@@ -74,20 +59,15 @@ class Settings {
   #timeFormat: string | undefined
 
   constructor(readonly program: string) {
-    this.common = new Common(
-      program,
-      (line) => writeAll(2, `${line}\n`),
-      (option) => {
-        if (option.startsWith('exclude'))
-          writeAll(2, `--${option}: only the last option will be taken into consideration.\n`)
-      },
-    )
+    this.common = new Common(program, say, (option) => {
+      if (option.startsWith('exclude')) say(`--${option}: only the last option will be taken into consideration.`)
+    })
   }
 
   take(option: string, value: string): void {
     if (this.common.take(option, value)) return
     if (option === 'help') {
-      writeAll(1, waitHelp(this.program))
+      print(1, waitHelp(this.program))
       process.exit(EXIT.FAILURE)
     } else if (option === 'monitor') this.monitor = true
     else if (option === 'daemon') this.monitor = this.daemon = this.syslog = true
@@ -215,7 +195,7 @@ class Waiting {
 
   #say(line: string): void {
     if (this.#settings.syslog) kernel.syslog(line)
-    else writeAll(2, `${line}\n`)
+    else say(line)
   }
 
   #fail(message: string): never {
@@ -248,12 +228,7 @@ class Waiting {
 
   #print(text: string): void {
     if (text === '' || this.#settings.quiet > 1) return
-    try {
-      writeAll(this.#out, text)
-    } catch (error) {
-      // Whoever has read enough ends us, as SIGPIPE would; a full disk loses lines, as it always did here.
-      if ((error as NodeJS.ErrnoException).code === 'EPIPE') process.exit(EXIT.PIPE)
-    }
+    print(this.#out, text)
   }
 }
 

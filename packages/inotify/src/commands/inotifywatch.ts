@@ -1,4 +1,3 @@
-import { writeSync } from 'node:fs'
 import { WatchError } from '../errors.js'
 import { IN } from '../events.js'
 import * as kernel from '../kernel.js'
@@ -6,6 +5,7 @@ import { COMMON, Common, rawArguments } from './common.js'
 import { COLUMNS, eventNamed } from './event-names.js'
 import { type OptionSpec, parseOptions, UsageError } from './getopt.js'
 import { watchHelp } from './help.js'
+import { print, say } from './output.js'
 import { cannotInit, cannotWatch } from './problems.js'
 import { type PathEvent, WatchList } from './watch-list.js'
 
@@ -31,9 +31,6 @@ export function inotifywatch(program: string, args: readonly string[]): void {
   }
 }
 
-const print = (text: string) => void writeSync(1, Buffer.from(text, 'latin1'))
-const say = (line: string) => void writeSync(2, Buffer.from(`${line}\n`, 'latin1'))
-
 class Settings {
   readonly common: Common
   verbose = false
@@ -54,7 +51,7 @@ class Settings {
   take(option: string, value: string): void {
     if (this.common.take(option, value)) return
     if (option === 'help') {
-      print(watchHelp(this.program))
+      print(1, watchHelp(this.program))
       process.exit(1)
     } else if (option === 'verbose') this.verbose = true
     else if (option === 'zero') this.zero = true
@@ -176,7 +173,7 @@ class Counting {
 
   #report(): void {
     const { zero, sortBit, sign, mask } = this.#settings
-    if (this.#reports++ > 0) print('\n')
+    if (this.#reports++ > 0) print(1, '\n')
     for (const path of this.#list?.watched ?? []) this.#rowOf(path)
     const rows = [...this.#rows].filter(([, { total }]) => zero || total > 0)
     if (![...this.#rows.values()].some(({ total }) => total > 0)) return say('No events occurred.')
@@ -191,6 +188,7 @@ class Counting {
     const line = (cells: (string | number)[], last: string) =>
       `${cells.map((cell, i) => `${`${cell}`.padEnd(columns[i]![0].length)}  `).join('')}${last}\n`
     print(
+      1,
       line(
         columns.map(([name]) => name),
         'filename',
@@ -198,6 +196,7 @@ class Counting {
     )
     for (const [path, row] of rows)
       print(
+        1,
         line(
           columns.map(([, of]) => of(row)),
           path,

@@ -24,6 +24,7 @@ export class Directories {
   readonly #descriptors = new Map<RawPath, number>()
   /** What was deleted or moved in the records that are being read, by what it was. */
   #departed: Map<Handle, Place> | undefined
+  #lost = false
   #records: readonly FanotifyRecord[] = []
 
   /** `root` is absolute and has no symbolic link in it. */
@@ -48,6 +49,13 @@ export class Directories {
   remove(point: RawPath): void {
     this.#filesystems.delete(point)
     this.forget()
+  }
+
+  /** Whether there was a directory that could not be found, though it may well be there: for lack of descriptors. Once. */
+  takeLost(): boolean {
+    const lost = this.#lost
+    this.#lost = false
+    return lost
   }
 
   /** Between `begin` and `end` mounts are held. */
@@ -121,6 +129,7 @@ export class Directories {
     for (const filesystem of this.#of(handle)) {
       const mount = this.#descriptor(filesystem)
       const fd = mount < 0 ? mount : kernel.openByHandle(mount, handle.slice(FSID_BYTES))
+      if (isShortage(fd)) this.#lost = true
       if (fd < 0) continue
       const absolute = kernel.isDeleted(fd) ? undefined : pathOfDescriptor(fd)
       kernel.close(fd)
@@ -162,6 +171,8 @@ export class Directories {
     return path
   }
 }
+
+const isShortage = (errno: number) => errno === -kernel.ERRNO.EMFILE || errno === -kernel.ERRNO.ENFILE
 
 /** What shows at the root and below it, of all that is mounted. Undefined when the root cannot be opened. */
 export function filesystemsWithin(root: RawPath): Filesystem[] {

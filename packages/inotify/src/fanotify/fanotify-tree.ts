@@ -144,6 +144,7 @@ export class FanotifyTree implements WatchedTree {
     } finally {
       this.#directories.end()
     }
+    if (this.#directories.takeLost()) this.#overflowed()
     this.flush()
     this.#pace()
   }
