@@ -7,6 +7,7 @@ import { history } from './history.js'
 import { idle } from './idle.js'
 import { latency } from './latency.js'
 import { peer } from './peer.js'
+import { watch } from './ready.js'
 import { rename } from './rename.js'
 import { restart } from './restart.js'
 import { STOCK, Stage, versionOf } from './support.js'
@@ -22,6 +23,7 @@ const BENCHMARKS: Record<string, Benchmark> = {
   rename,
   restart,
   ...peer,
+  ...watch,
 }
 
 // A machine may have Node parse a file of certificates at every start: 40 ms that no rsync needs.

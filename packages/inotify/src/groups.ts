@@ -80,6 +80,8 @@ export interface FilesystemEvent {
   /** With FAN.RENAME: where it was. Undefined when that does not show below the group's root. */
   from: RawPath | undefined
   isDirectory: boolean
+  /** It was told by a directory about itself, not by the one that it is in. */
+  itself: boolean
 }
 
 /**
@@ -111,17 +113,18 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
   }
 
   /**
-   * Watches the filesystems that show at and below `root`, a directory, for what is in `mask` (FAN.*). What is mounted there
-   * later is not watched. Throws WatchError NO_FANOTIFY: it takes CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH, a kernel from 5.17
+   * Watches the filesystems that show at and below `root`, a directory, for what is in `mask` (FAN.*); with `alone` only the
+   * one that shows at `root`. What is mounted there later is not watched. Throws WatchError NO_FANOTIFY: it takes CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH, a kernel from 5.17
    * on, and filesystems with file handles.
    */
-  static open(root: Buffer | string, mask: number): FanotifyGroup {
+  static open(root: Buffer | string, mask: number, { alone = false } = {}): FanotifyGroup {
     const found = withDirectory(pathOf(root), kernel.pathOf)
     if (typeof found === 'number')
       throw new WatchError('ROOT_UNREADABLE', `cannot open ${printable(pathOf(root))}: ${kernel.strerror(found)}`)
     const group = new FanotifyGroup(found)
     try {
-      for (const filesystem of filesystemsWithin(found)) group.#mark(filesystem.mount.point, mask, filesystem)
+      const filesystems = filesystemsWithin(found).filter(({ mount }) => !alone || mount.point === found)
+      for (const filesystem of filesystems) group.#mark(filesystem.mount.point, mask, filesystem)
     } catch (error) {
       void group.close()
       throw asError(error)
@@ -154,7 +157,8 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
         if (place === undefined && !(mask & FAN.Q_OVERFLOW)) return [] // another record tells of its name
         const isDirectory = (mask & FAN.ONDIR) !== 0
         if (isDirectory && mask & FAN.RENAME) this.#directories.forget()
-        return [{ mask, path: this.#absolute(place), from: this.#absolute(from), isDirectory }]
+        const itself = place?.name === '.'
+        return [{ mask, path: this.#absolute(place), from: this.#absolute(from), isDirectory, itself }]
       })
     } finally {
       this.#directories.end()

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { FAN, FanotifyGroup, type FilesystemEvent, IN, InotifyGroup } from '../src/index.js'
-import { temporaryDirectory } from './watching.js'
+import { eventually, temporaryDirectory } from './watching.js'
 
 const skip = process.geteuid?.() !== 0 && 'only root may'
 
@@ -68,9 +69,40 @@ test('fanotify: names with their paths, renames with both, and none of elsewhere
   const seen: FilesystemEvent[] = []
   for await (const event of group) if (seen.push(event) === 4) break
   assert.deepEqual(seen, [
-    { mask: FAN.CREATE, path: undefined, from: undefined, isDirectory: false },
-    { mask: FAN.CREATE, path: join(root, 'd/f'), from: undefined, isDirectory: false },
-    { mask: FAN.RENAME, path: join(root, 'g'), from: join(root, 'd/f'), isDirectory: false },
-    { mask: FAN.CREATE | FAN.ONDIR, path: join(root, 'e'), from: undefined, isDirectory: true },
+    { mask: FAN.CREATE, path: undefined, from: undefined, isDirectory: false, itself: false },
+    { mask: FAN.CREATE, path: join(root, 'd/f'), from: undefined, isDirectory: false, itself: false },
+    { mask: FAN.RENAME, path: join(root, 'g'), from: join(root, 'd/f'), isDirectory: false, itself: false },
+    { mask: FAN.CREATE | FAN.ONDIR, path: join(root, 'e'), from: undefined, isDirectory: true, itself: false },
   ])
+})
+
+test('fsnotifywait -S: a filesystem, by absolute paths', { skip }, async (t) => {
+  const place = temporaryDirectory(t)
+  execFileSync('mount', ['-t', 'tmpfs', 'none', place])
+  const main = fileURLToPath(new URL('../src/commands/main.js', import.meta.url))
+  const program = join(temporaryDirectory(t), 'fsnotifywait')
+  fs.symlinkSync(main, program)
+  const child = spawn(process.execPath, [program, '-m', '-S', '-e', 'create,delete,move,attrib', place])
+  t.after(() => child.kill('SIGKILL'))
+  let [out, err] = ['', '']
+  child.stdout.on('data', (text) => {
+    out += text
+  })
+  child.stderr.on('data', (text) => {
+    err += text
+  })
+  await eventually('the watches', () => err === 'Setting up filesystem watches.\nWatches established.\n')
+  const acts: [() => void, ...string[]][] = [
+    [() => fs.mkdirSync(join(place, 'd')), '/ CREATE,ISDIR d'],
+    [() => fs.writeFileSync(join(place, 'd/f'), ''), '/d/ CREATE f'],
+    [() => fs.renameSync(join(place, 'd/f'), join(place, 'g')), '/d/ MOVED_FROM f', '/ MOVED_TO g'],
+    [() => fs.chmodSync(join(place, 'd'), 0o700), '/d/ ATTRIB,ISDIR '],
+  ]
+  let expected = ''
+  for (const [act, ...lines] of acts) {
+    act() // one after the other: what waits together is told together
+    expected += lines.map((line) => `${place}${line}\n`).join('')
+    await eventually('the events', () => out.length >= expected.length)
+  }
+  assert.equal(out, expected)
 })

@@ -31,7 +31,7 @@ export class Common {
   mask = 0
   /** Seconds; 0 or less: none. */
   timeout = 0
-  backend: 'inotify' | 'fanotify'
+  /** The whole filesystem of each path, by fanotify. */
   filesystem = false
   /** What was read of it, for whoever goes on in our place. */
   standardInput: Buffer = Buffer.alloc(0)
@@ -42,12 +42,9 @@ export class Common {
 
   /** `warn` takes a line that does not end the program; `onRepeated` is told of a pattern that replaces another. */
   constructor(
-    program: string,
     readonly warn: (line: string) => void,
     readonly onRepeated: (option: string) => void = () => undefined,
-  ) {
-    this.backend = program.startsWith('fsnotify') ? 'fanotify' : 'inotify'
-  }
+  ) {}
 
   /** False when it is none of these. Throws UsageError. */
   take(option: string, value: string): boolean {
@@ -55,12 +52,10 @@ export class Common {
     else if (option === 'no-dereference') this.followsLinks = false
     else if (option === 'event') this.mask |= eventsOf(value)
     else if (option === 'timeout') this.timeout = timeoutOf(value)
-    else if (option === 'inotify') this.backend = 'inotify'
-    else if (option === 'fanotify') this.backend = 'fanotify'
-    else if (option === 'filesystem') {
-      this.backend = 'fanotify'
-      this.filesystem = true
-    } else if (option === 'fromfile') this.#setFromFile(value)
+    else if (option === 'filesystem') this.filesystem = true
+    else if (option === 'inotify' || option === 'fanotify')
+      this.filesystem = false // of single paths both tell the same, and inotify tells whoever asks
+    else if (option === 'fromfile') this.#setFromFile(value)
     else if (/^(ex|in)cludei?$/.test(option)) this.#addPattern(option, value)
     else return false
     return true

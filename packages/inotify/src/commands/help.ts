@@ -21,7 +21,9 @@ const PATHS = `  @PATH                    leave this directory out
   --includei PATTERN       the same, of whatever case
   -r, --recursive          watch all directories below, too
   -P, --no-dereference     watch symbolic links themselves
-  -I, --inotify            watch by inotify (what is done by this name anyway)
+  -I, --inotify            watch by inotify (what is done anyway)
+  -F, --fanotify           the same: of single paths fanotify tells no more
+  -S, --filesystem         watch all of the filesystem that PATH is on, by fanotify; print absolute paths
 `
 
 export const waitHelp = (program: string): string => `${program} of syncline ${VERSION}

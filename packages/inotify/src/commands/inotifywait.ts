@@ -4,6 +4,7 @@ import { WatchError } from '../errors.js'
 import { IN } from '../events.js'
 import * as kernel from '../kernel.js'
 import { COMMON, Common, rawArguments, toArgumentBytes } from './common.js'
+import { watchFilesystem } from './filesystems.js'
 import { type OptionSpec, parseOptions, UsageError } from './getopt.js'
 import { waitHelp } from './help.js'
 import { csvLine, formattedLine, isUsable, type Line, plainLine } from './lines.js'
@@ -59,7 +60,7 @@ class Settings {
   #timeFormat: string | undefined
 
   constructor(readonly program: string) {
-    this.common = new Common(program, say, (option) => {
+    this.common = new Common(say, (option) => {
       if (option.startsWith('exclude')) say(`--${option}: only the last option will be taken into consideration.`)
     })
   }
@@ -155,7 +156,7 @@ class Waiting {
   begin(operands: readonly string[]): void {
     const { common, monitor, outfile } = this.#settings
     const hides = common.filter()
-    if (common.backend === 'fanotify') throw new UsageError('fanotify is not supported by this command yet; use -I')
+    if (common.filesystem) return this.#beginFilesystems(operands, hides)
     const grows = monitor && common.recursive
     const list = this.#list({
       // New directories are told of even when nobody has asked for that.
@@ -178,6 +179,20 @@ class Waiting {
       const result = list.add(path)
       if (result < 0) this.#fail(cannotWatch("Couldn't watch", path, result))
     }
+    this.#established()
+  }
+
+  #beginFilesystems(operands: readonly string[], hides: (path: string) => boolean): void {
+    const { common, outfile, quiet } = this.#settings
+    const { watched } = common.paths(operands)
+    if (outfile !== undefined && process.env[DETACHED] === undefined) this.#out = opened(outfile)
+    if (quiet === 0) this.#say('Setting up filesystem watches.')
+    const heard = (events: PathEvent[]) => this.#heard(events)
+    for (const path of watched) watchFilesystem(path, this.#asked, hides, heard, (error) => this.#fail(error.message))
+    this.#established()
+  }
+
+  #established(): void {
     // Node would begin to listen for a debugger.
     process.on('SIGUSR1', () => process.exit(EXIT.USR1))
     if (this.#settings.quiet === 0) this.#say('Watches established.')

@@ -3,6 +3,7 @@ import { IN } from '../events.js'
 import * as kernel from '../kernel.js'
 import { COMMON, Common, rawArguments } from './common.js'
 import { COLUMNS, eventNamed } from './event-names.js'
+import { watchFilesystem } from './filesystems.js'
 import { type OptionSpec, parseOptions, UsageError } from './getopt.js'
 import { watchHelp } from './help.js'
 import { print, say } from './output.js'
@@ -41,7 +42,7 @@ class Settings {
   #sorted = false
 
   constructor(readonly program: string) {
-    this.common = new Common(program, say)
+    this.common = new Common(say)
   }
 
   get mask(): number {
@@ -101,7 +102,7 @@ class Counting {
     const { common, mask, verbose } = this.#settings
     const { recursive, followsLinks } = common
     const hides = common.filter()
-    if (common.backend === 'fanotify') throw new UsageError('fanotify is not supported by this command yet; use -I')
+    if (common.filesystem) return this.#beginFilesystems(operands, hides)
     const list = watchList({
       mask,
       followsLinks,
@@ -127,6 +128,15 @@ class Counting {
     }
     if (verbose) say(`Total of ${list.count} watches.`)
     for (const path of list.watched) this.#rowOf(path)
+    this.#listen()
+  }
+
+  #beginFilesystems(operands: readonly string[], hides: (path: string) => boolean): void {
+    const { common, mask } = this.#settings
+    const { watched } = common.paths(operands)
+    say('Establishing watches...')
+    const count = (events: PathEvent[]) => this.#count(events)
+    for (const path of watched) watchFilesystem(path, mask, hides, count, (error) => fail(error.message))
     this.#listen()
   }
 
