@@ -285,12 +285,22 @@ export class InotifyTree implements ScanTree, WatchedTree {
         if (parent !== undefined && !this.exclude?.(path, true))
           this.#postpone({ parent, name, movedFrom: undefined, why: 'arrived' })
       }
+      for (const path of before.keys()) if (path !== ROOT && !this.#mounts.has(path)) this.#uncovered(path)
       // Under another mount it is not the one that is watched; that its own is gone is told by an event.
       const over = this.#mounts.get(ROOT)
       if (over !== undefined && over.id !== before.get(ROOT)?.id) this.#events.onRootDoubt('moved')
     } catch (thrown) {
       this.#fail(asError(thrown))
     }
+  }
+
+  /** A mount of a filesystem that shows elsewhere, too, is gone without an event. */
+  #uncovered(path: RawPath): void {
+    const node = this.table.at(path)
+    if (node === undefined || node.parent === null) return // an event has said so, or it was left out
+    this.#hints.push({ kind: 'unmounted', path })
+    this.#left(node.parent, node.name)
+    this.flush()
   }
 
   #mountsBelow(): ReadonlyMap<RawPath, Mount> {

@@ -401,6 +401,8 @@ export function hasNoSubdirectories(fd: number): boolean {
   return trusted
 }
 
+const F_SETSIG = 10
+const SIGURG = 23
 const F_SETLEASE = 1024
 const [F_RDLCK, F_UNLCK] = [0, 2]
 
@@ -410,6 +412,8 @@ export function isBeingWritten(path: RawPath): boolean {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | O_CLOEXEC
   const fd = c.openat(AT_FDCWD, cString(path), flags)
   if (fd < 0) return false
+  // Whoever opens it meanwhile has a signal sent to us; SIGIO would end us, this one is ignored.
+  c.fcntl(fd, F_SETSIG, SIGURG)
   const leased = orErrno(c.fcntl(fd, F_SETLEASE, F_RDLCK))
   if (leased >= 0) c.fcntl(fd, F_SETLEASE, F_UNLCK)
   close(fd)

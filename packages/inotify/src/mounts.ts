@@ -65,7 +65,7 @@ export class MountWatch {
 
   #armAndLook(): void {
     this.#arm() // first, so that what is mounted from now on is told, too
-    this.#look()
+    this.look()
   }
 
   /** Throws what the kernel says. */
@@ -91,7 +91,7 @@ export class MountWatch {
     socket.resume().unref()
     this.#socket = socket
     // The condition is told once, to whoever asks first: that is Node when it begins to wait, and it asks again then.
-    setImmediate(() => setImmediate(() => this.#look()))
+    setImmediate(() => setImmediate(() => this.look()))
   }
 
   #disarm(): void {
@@ -101,13 +101,14 @@ export class MountWatch {
     this.#mountinfo = -1
   }
 
-  #look(): void {
+  /** Tells of what has changed by now: paths of mounts change with a directory that they are in, and nobody is told. */
+  look(): void {
     if (this.#closed) return
     let now: string
     try {
       now = readFileSync(MOUNTINFO, 'latin1')
     } catch {
-      setTimeout(() => this.#look(), RETRY_MS).unref()
+      setTimeout(() => this.look(), RETRY_MS).unref()
       return
     }
     if (now === this.#seen) return

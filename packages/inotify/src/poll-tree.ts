@@ -22,6 +22,8 @@ type Stamp = string
 interface Known {
   stamp: Stamp
   isDir: boolean
+  /** It changed so lately that on some filesystems the next change would have the same times. */
+  fresh: boolean
 }
 
 /**
@@ -130,31 +132,23 @@ export class PollTree implements WatchedTree {
   }
 
   #compare(path: RawPath, before: Map<RawPath, Known> | undefined, now: Map<RawPath, Known>): void {
-    if (before === undefined) return // it is new, and a 'tree' has said so
+    // What has come since a 'tree' has told of it, or since it could not be listed, is in nobody's list.
+    if (before === undefined) return void this.#hints.push({ kind: 'tree', path })
     for (const [name, known] of now) {
       const old = before.get(name)
       const at = join(path, name)
-      if (old?.stamp === known.stamp) continue
+      if (old?.stamp === known.stamp && (known.isDir || !old.fresh)) continue
       if (old !== undefined && old.isDir !== known.isDir)
         this.#hints.push({ kind: 'entry', path: at, isDir: old.isDir, gone: true })
       if (!known.isDir) this.#hints.push({ kind: 'entry', path: at, isDir: false })
       else if (old?.isDir === true && inodeOf(old.stamp) === inodeOf(known.stamp))
         this.#hints.push({ kind: 'entry', path: at, isDir: true, attribOnly: true })
-      else {
-        this.#forget(at)
-        this.#hints.push({ kind: 'tree', path: at })
-      }
+      else this.#hints.push({ kind: 'tree', path: at })
     }
     for (const [name, { isDir }] of before) {
       if (now.has(name)) continue
-      this.#forget(join(path, name))
       this.#hints.push({ kind: 'entry', path: join(path, name), isDir, gone: true })
     }
-  }
-
-  #forget(path: RawPath): void {
-    for (const known of this.#known.keys())
-      if (known === path || known.startsWith(`${path}/`)) this.#known.delete(known)
   }
 
   /** Undefined when it cannot be listed, or is no directory any more. */
@@ -163,6 +157,7 @@ export class PollTree implements WatchedTree {
     try {
       if (path === ROOT) this.#lookAtRoot(await lstat(Buffer.concat([this.#root, Buffer.from('/.')]), { bigint: true }))
       names = await readdir(this.#absolute(path), { encoding: 'buffer' })
+      if (path === ROOT && !this.#isRoot()) return undefined
     } catch {
       return undefined
     }
@@ -174,7 +169,7 @@ export class PollTree implements WatchedTree {
       try {
         const stats = await lstat(this.#absolute(at), { bigint: true })
         const isDir = stats.isDirectory()
-        if (!this.events.exclude?.(at, isDir)) found.set(name, { stamp: stampOf(stats), isDir })
+        if (!this.events.exclude?.(at, isDir)) found.set(name, { stamp: stampOf(stats), isDir, fresh: isFresh(stats) })
       } catch {
         // It went meanwhile, and is missing in the next round at the latest.
       }
@@ -191,6 +186,12 @@ export class PollTree implements WatchedTree {
     this.#rootStamp = stamp
   }
 
+  /** Whether what was listed is the root, and not what shows where it was mounted. */
+  #isRoot(): boolean {
+    const found = kernel.directoryIdentity(fromBytes(this.#root))
+    return typeof found !== 'number' && found.ino === this.identity.ino && found.dev === this.identity.dev
+  }
+
   async #breathe(): Promise<void> {
     const tookMs = performance.now() - this.#pieceBeganMs
     // The first time there is somebody who waits for the end.
@@ -205,5 +206,10 @@ export class PollTree implements WatchedTree {
 
 const stampOf = ({ dev, ino, mode, size, uid, gid, mtimeNs, ctimeNs }: BigIntStats): Stamp =>
   `${dev}:${ino} ${mode} ${size} ${uid} ${gid} ${mtimeNs} ${ctimeNs}`
+
+/** Times of whole seconds, or of two, and a clock that is not quite ours. */
+const FRESH_MS = 3_000
+const isFresh = ({ mtimeMs, ctimeMs }: BigIntStats) =>
+  Number(mtimeMs > ctimeMs ? mtimeMs : ctimeMs) > Date.now() - FRESH_MS
 
 const inodeOf = (stamp: Stamp) => stamp.slice(0, stamp.indexOf(' '))

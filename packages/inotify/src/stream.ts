@@ -5,8 +5,7 @@ const FULL = 16_384
 export class Stream<T> implements AsyncIterableIterator<T> {
   #values: T[] = []
   #at = 0
-  #waiting: ((result: IteratorResult<T>) => void) | undefined
-  #failed: ((error: Error) => void) | undefined
+  readonly #waiting: { give: (result: IteratorResult<T>) => void; fail: (error: Error) => void }[] = []
   #failure: Error | undefined
   #ended = false
   #full = false
@@ -19,6 +18,7 @@ export class Stream<T> implements AsyncIterableIterator<T> {
   ) {}
 
   push(values: readonly T[]): void {
+    if (this.#ended) return
     for (const value of values) this.#values.push(value)
     this.#serve()
     if (this.#full || this.#values.length - this.#at < FULL) return
@@ -35,8 +35,7 @@ export class Stream<T> implements AsyncIterableIterator<T> {
 
   next(): Promise<IteratorResult<T>> {
     return new Promise((resolve, reject) => {
-      this.#waiting = resolve
-      this.#failed = reject
+      this.#waiting.push({ give: resolve, fail: reject })
       this.#serve()
     })
   }
@@ -54,18 +53,16 @@ export class Stream<T> implements AsyncIterableIterator<T> {
   }
 
   #serve(): void {
-    const give = this.#waiting
-    if (give === undefined) return
-    if (this.#at < this.#values.length) {
-      this.#waiting = undefined
-      give({ done: false, value: this.#values[this.#at++]! })
+    while (this.#waiting.length > 0 && this.#at < this.#values.length) {
+      this.#waiting.shift()?.give({ done: false, value: this.#values[this.#at++]! })
       this.#makeRoom()
-    } else if (this.#ended) {
-      this.#waiting = undefined
+    }
+    if (!this.#ended || this.#at < this.#values.length) return
+    for (const { give, fail } of this.#waiting.splice(0)) {
       const failure = this.#failure
       this.#failure = undefined
       if (failure === undefined) give({ done: true, value: undefined })
-      else this.#failed?.(failure)
+      else fail(failure)
     }
   }
 

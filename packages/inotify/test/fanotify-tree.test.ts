@@ -108,3 +108,50 @@ test('while the main thread stands still nothing is lost', { skip }, async (t) =
   for (let i = 1; i <= 200; i++)
     for (let k = 1; k <= 5; k++) assert.ok(paths.has(`${i}/a/b/${k}` as never), `${i} ${k}`)
 })
+
+test('a directory is renamed with a filesystem mounted in it: both go on', { skip }, async (t) => {
+  const { place, root, heard } = await onFilesystem(t, (place) => {
+    for (const name of ['root/d/m', 'outside/m']) {
+      fs.mkdirSync(join(place, name), { recursive: true })
+      execFileSync('mount', ['-t', 'tmpfs', 'none', join(place, name)])
+    }
+  })
+  fs.renameSync(join(root, 'd'), join(root, 'e'))
+  await heard({ kind: 'tree', path: 'e/m' })
+  fs.writeFileSync(join(root, 'e/m/f'), '')
+  await heard({ kind: 'entry', path: 'e/m/f' })
+  fs.renameSync(join(place, 'outside'), join(root, 'inside'))
+  await heard({ kind: 'tree', path: 'inside/m' })
+  fs.writeFileSync(join(root, 'inside/m/f'), '')
+  await heard({ kind: 'entry', path: 'inside/m/f' })
+})
+
+test('what was left out, and busy, is heard when a rename makes it part of the tree', { skip }, async (t) => {
+  const { root, heard, settled } = await onFilesystem(
+    t,
+    (place) => fs.mkdirSync(join(place, 'root/a/tmp'), { recursive: true }),
+    {
+      exclude: (path) => path === 'a/tmp',
+    },
+  )
+  for (let i = 0; i < 200; i++) fs.writeFileSync(join(root, 'a/tmp', `${i}`), '')
+  await settled()
+  fs.renameSync(join(root, 'a'), join(root, 'b'))
+  await heard({ kind: 'tree', path: 'b' })
+  fs.writeFileSync(join(root, 'b/tmp/new'), '')
+  await heard({ kind: 'entry', path: 'b/tmp/new' })
+})
+
+test('however busy the directory above it is, the root is heard', { skip }, async (t) => {
+  const { place, root, heard, settled, hints } = await onFilesystem(t)
+  for (let i = 0; i < 200; i++) fs.writeFileSync(join(place, `${i}`), '')
+  await settled()
+  fs.chmodSync(root, 0o700)
+  await heard({ kind: 'entry', path: '', attribOnly: true })
+  const since = hints.length
+  fs.renameSync(root, `${root}-away`)
+  fs.renameSync(`${root}-away`, root)
+  await heard({ kind: 'tree', path: '' }, since) // nobody knows what was not to be found meanwhile
+  fs.writeFileSync(join(root, 'f'), '')
+  await heard({ kind: 'entry', path: 'f' }, since)
+})

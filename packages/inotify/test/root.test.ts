@@ -126,6 +126,27 @@ test('a filesystem mounted below the root is watched, and what it covers again w
   }
 })
 
+test('a bind mount below the root is gone: what it covered is watched', { skip: !isRoot }, async (t) => {
+  const place = temporaryDirectory(t)
+  const root = join(place, 'root')
+  for (const name of ['root/b', 'elsewhere']) fs.mkdirSync(join(place, name), { recursive: true })
+  execFileSync('mount', ['--bind', join(place, 'elsewhere'), join(root, 'b')])
+  const { heard, hints, settled } = await watching(t, root)
+  fs.writeFileSync(join(place, 'elsewhere/f'), '')
+  await heard({ kind: 'entry', path: 'b/f' })
+  execFileSync('umount', [join(root, 'b')])
+  await heard({ kind: 'unmounted', path: 'b' })
+  await heard({ kind: 'tree', path: 'b' })
+  fs.writeFileSync(join(root, 'b/covered'), '')
+  await heard({ kind: 'entry', path: 'b/covered' })
+  await settled()
+  await new Promise((resolve) => setTimeout(resolve, 300)) // watches of what left are removed by then
+  const since = hints.length
+  fs.writeFileSync(join(place, 'elsewhere/g'), '')
+  await settled()
+  assert.deepEqual(hints.slice(since), [])
+})
+
 test('a directory bound below itself does not trap the scan', { skip: !isRoot }, async (t) => {
   const root = temporaryDirectory(t)
   fs.mkdirSync(join(root, 'a', 'b'), { recursive: true })

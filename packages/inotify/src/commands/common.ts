@@ -90,6 +90,11 @@ export class Common {
     return { watched, excluded }
   }
 
+  /** What is read beside the paths themselves. */
+  get files(): string[] {
+    return this.#fromFile === undefined || this.#fromFile === '-' ? [] : [this.#fromFile]
+  }
+
   #setFromFile(value: string): void {
     if (this.#fromFile !== undefined) throw new UsageError('Multiple --fromfile options given.')
     this.#fromFile = value

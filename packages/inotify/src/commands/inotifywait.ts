@@ -130,7 +130,7 @@ function detach(settings: Settings, args: readonly string[], operands: readonly 
     stdio: [standardInput.length > 0 ? 'pipe' : 'ignore', out, 'ignore'],
     env: { ...process.env, [DETACHED]: '1' },
     // No filesystem is held by it, unless a path is to be found from here.
-    ...(watched.every((path) => path.startsWith('/')) && { cwd: '/' }),
+    ...([...watched, ...settings.common.files].every((path) => path.startsWith('/')) && { cwd: '/' }),
   })
   child.unref()
   child.stdin?.end(standardInput)

@@ -36,14 +36,17 @@ export interface WatchListOptions {
 const LISTING = IN.OPEN | IN.ACCESS | IN.CLOSE_NOWRITE
 /** In the place of nothing, which cannot be watched. */
 const NOTHING = IN.DELETE_SELF
+/** The other half of a rename comes within microseconds, when it comes. */
+const PARTNER_MS = 100
 
 /** What inotifywait and inotifywatch watch: paths as they were given, and trees below them. */
 export class WatchList {
   readonly #paths = new Map<number, string>()
   readonly #queue: KernelQueue
   readonly #given: string[] = []
-  /** A directory that was moved: away, unless the next event says where to. */
-  #moved: { cookie: number; path: string } | undefined
+  /** Directories that were moved, by cookie: away, unless an event that is still to come says where to. */
+  readonly #moved = new Map<number, string>()
+  #timer: NodeJS.Timeout | undefined
   /** Names that were told when they were found in a new directory, until the events about them have come. */
   readonly #told = new Map<number, Set<RawPath>>()
 
@@ -63,6 +66,7 @@ export class WatchList {
   }
 
   close(): Promise<void> {
+    clearTimeout(this.#timer)
     return this.#queue.close()
   }
 
@@ -96,19 +100,17 @@ export class WatchList {
     if (directory.length >= kernel.PATH_MAX) return -kernel.ERRNO.ENAMETOOLONG
     if (grows) kernel.addWatchAt(this.#queue.fd, directory as RawPath, mask & ~LISTING || NOTHING)
     const fd = kernel.openDirectory(undefined, directory, true)
-    if (fd < 0) return given || fd === -kernel.ERRNO.ENAMETOOLONG ? fd : 0
+    if (fd < 0) return given || isShortage(fd) ? fd : 0
     const names = kernel.readNames(fd)
+    kernel.close(fd) // a deep tree has more levels than there are descriptors
     for (const name of names) {
       const path = `${directory}${name}`
       const isDir = path.length >= kernel.PATH_MAX || kernel.isDirectory(path)
       if (found !== undefined) this.#find(directory, name, isDir, found)
       if (!isDir || this.excluded.has(path)) continue
       const result = this.#addTree(`${path}/`, false, found)
-      if (result >= 0) continue
-      kernel.close(fd)
-      return result
+      if (result < 0) return result
     }
-    kernel.close(fd)
     return this.#watch(directory, directory, mask, given)
   }
 
@@ -125,7 +127,10 @@ export class WatchList {
   #read(bytes: Buffer): void {
     const events: PathEvent[] = []
     for (const event of decodeEvents(bytes)) this.#interpret(event, events)
-    if (this.#told.size > 0 && this.#queue.isEmpty) this.#told.clear()
+    if (this.#queue.isEmpty) {
+      this.#told.clear()
+      if (this.#moved.size > 0) this.#timer ??= setTimeout(() => this.#endMoves(), PARTNER_MS)
+    }
     this.options.onEvents(events)
   }
 
@@ -136,38 +141,46 @@ export class WatchList {
       return this.#lookAgain()
     }
     const watched = this.#paths.get(wd)
-    const arrives = this.#endMove(event, events)
+    const arrives = (mask & IN.MOVED_TO) !== 0 && this.#arrives(event, events)
     if (watched === undefined) return // it has left the tree, and its watch was removed
     if (mask & IN.IGNORED) this.#paths.delete(wd)
     const path = `${watched}${name}`
     if (this.options.hides(path) || this.#wasTold(wd, event)) return
     events.push({ watched, name, mask, cookie })
     if (!this.options.grows || !(mask & IN.ISDIR) || name === '') return
-    if (mask & IN.MOVED_FROM) this.#moved = { cookie, path: `${path}/` }
+    if (mask & IN.MOVED_FROM) this.#moved.set(cookie, `${path}/`)
     else if (mask & IN.CREATE || (mask & IN.MOVED_TO && !arrives))
       this.#appeared(path, (mask & IN.CREATE) !== 0, events)
   }
 
-  /** What was moved has arrived elsewhere in the tree, or has left it. True when this event says where it is. */
-  #endMove({ mask, cookie, name, wd }: InotifyEvent, events: PathEvent[]): boolean {
-    const moved = this.#moved
-    if (moved === undefined) return false
-    this.#moved = undefined
+  /** What was moved has arrived elsewhere in the tree. False when it comes from outside. */
+  #arrives({ cookie, name, wd }: InotifyEvent, events: PathEvent[]): boolean {
+    const from = this.#moved.get(cookie)
     const parent = this.#paths.get(wd)
-    const arrives = (mask & IN.MOVED_TO) !== 0 && cookie === moved.cookie && parent !== undefined
+    if (from === undefined || parent === undefined) return false
+    this.#moved.delete(cookie)
     const to = `${parent}${name}/`
-    for (const [below, path] of this.#paths) {
-      if (!path.startsWith(moved.path)) continue
-      if (arrives) this.#paths.set(below, `${to}${path.slice(moved.path.length)}`)
-      else {
-        this.#paths.delete(below)
-        kernel.removeWatch(this.#queue.fd, below)
-      }
-    }
+    for (const [below, path] of this.#paths)
+      if (path.startsWith(from)) this.#paths.set(below, `${to}${path.slice(from.length)}`)
+    for (const [other, path] of this.#moved)
+      if (path.startsWith(from)) this.#moved.set(other, `${to}${path.slice(from.length)}`)
     this.options.onEvents(events.splice(0)) // they happened under the old names
-    if (arrives) this.options.onRenamed?.(moved.path, to)
-    else this.options.onGone?.(moved.path)
-    return arrives
+    this.options.onRenamed?.(from, to)
+    return true
+  }
+
+  /** What was moved and has not arrived has left the tree. */
+  #endMoves(): void {
+    this.#timer = undefined
+    for (const from of this.#moved.values()) {
+      for (const [wd, path] of this.#paths) {
+        if (!path.startsWith(from)) continue
+        this.#paths.delete(wd)
+        kernel.removeWatch(this.#queue.fd, wd)
+      }
+      this.options.onGone?.(from)
+    }
+    this.#moved.clear()
   }
 
   #appeared(path: string, isNew: boolean, events: PathEvent[]): void {
@@ -184,6 +197,8 @@ export class WatchList {
   }
 
   #wasTold(wd: number, { mask, name }: InotifyEvent): boolean {
+    // What is made again is another.
+    if (mask & (IN.DELETE | IN.MOVED_FROM)) this.#told.get(wd)?.delete(name)
     return (mask & IN.CREATE) !== 0 && this.#told.get(wd)?.delete(name) === true
   }
 
@@ -200,6 +215,9 @@ export class WatchList {
 const withSlash = (path: string) => (path.endsWith('/') ? path : `${path}/`)
 
 const isDirectoryBehind = (directory: string) => typeof kernel.directoryIdentity(directory) !== 'number'
+
+const isShortage = (errno: number) =>
+  errno === -kernel.ERRNO.ENAMETOOLONG || errno === -kernel.ERRNO.EMFILE || errno === -kernel.ERRNO.ENFILE
 
 /** It went, or something else has its name: an event says so. */
 const isOrdinary = (errno: number) =>

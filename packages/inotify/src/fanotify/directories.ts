@@ -51,7 +51,10 @@ export class Directories {
     this.forget()
   }
 
-  /** Whether there was a directory that could not be found, though it may well be there: for lack of descriptors. Once. */
+  /**
+   * Whether there was a directory that could not be found, though it may well be there: for lack of descriptors, or because
+   * a mount is not at its path for now. Once.
+   */
   takeLost(): boolean {
     const lost = this.#lost
     this.#lost = false
@@ -129,12 +132,14 @@ export class Directories {
     for (const filesystem of this.#of(handle)) {
       const mount = this.#descriptor(filesystem)
       const fd = mount < 0 ? mount : kernel.openByHandle(mount, handle.slice(FSID_BYTES))
-      if (isShortage(fd)) this.#lost = true
+      if (mount < 0 || isShortage(fd)) this.#lost = true
       if (fd < 0) continue
       const absolute = kernel.isDeleted(fd) ? undefined : pathOfDescriptor(fd)
       kernel.close(fd)
       if (absolute === undefined) continue
       gone = false
+      // What does not show in this mount seems to be at its top.
+      if (filesystem.mount.id !== '' && !isWithin(absolute, filesystem.mount.point)) continue
       const path = this.#below(absolute)
       if (path !== undefined) return path
     }
@@ -171,6 +176,9 @@ export class Directories {
     return path
   }
 }
+
+const isWithin = (path: RawPath, directory: RawPath) =>
+  path === directory || path.startsWith(directory === '/' ? directory : `${directory}/`)
 
 const isShortage = (errno: number) => errno === -kernel.ERRNO.EMFILE || errno === -kernel.ERRNO.ENFILE
 

@@ -2,10 +2,10 @@ import type { TreeEvents, TreeStats, WatchedTree } from '../backend.js'
 import { asError, WatchError } from '../errors.js'
 import { HintList } from '../hint.js'
 import * as kernel from '../kernel.js'
-import { MountWatch } from '../mounts.js'
+import { MountWatch, mountsWithin } from '../mounts.js'
 import { KernelQueue } from '../queue.js'
 import { join, printable, type RawPath, ROOT } from '../raw-path.js'
-import { cannotOpenRoot } from '../root.js'
+import { cannotOpenRoot, remoteName } from '../root.js'
 import { Directories, type Filesystem, filesystemsWithin, withDirectory } from './directories.js'
 import { decodeRecords, FAN, type FanotifyRecord, type Handle, type Place } from './records.js'
 
@@ -25,6 +25,8 @@ const LOAD_MS = 1
 const LOAD_READS = 8
 const REST_MS = 2
 const BLIND_POLL_MS = 30_000
+/** How soon everything is looked at after the root could not be found. */
+const LOOK_MS = 1_000
 
 /**
  * A tree on filesystems that fanotify watches as a whole: it costs the same however many directories there are, and
@@ -48,6 +50,8 @@ export class FanotifyTree implements WatchedTree {
   /** Filesystems below the root that cannot be marked. */
   readonly #blind = new Set<RawPath>()
   #blindTimer: NodeJS.Timeout | undefined
+  #lookTimer: NodeJS.Timeout | undefined
+  #directoryMoved = false
   #ignores = 0
   #fastReads = 0
   #lastReadMs = 0
@@ -85,7 +89,8 @@ export class FanotifyTree implements WatchedTree {
         if (this.#isExcluded(point)) continue
         const problem = this.#mark(filesystem)
         if (problem === undefined) continue
-        if (wholly || point === path) throw cannot(rootPath, problem)
+        const isRemote = remoteName(Number(withDirectory(point, kernel.filesystemType))) !== undefined
+        if ((wholly && !isRemote) || point === path) throw cannot(rootPath, problem)
         this.#leaveBlind(filesystem, problem)
       }
       this.#rootHandle = this.#findWay(path)
@@ -114,6 +119,7 @@ export class FanotifyTree implements WatchedTree {
   async close(_reason: Error): Promise<void> {
     this.#closed = true
     clearInterval(this.#blindTimer)
+    clearTimeout(this.#lookTimer)
     this.#mountWatch?.close()
     await this.#queue.close()
   }
@@ -144,7 +150,11 @@ export class FanotifyTree implements WatchedTree {
     } finally {
       this.#directories.end()
     }
-    if (this.#directories.takeLost()) this.#overflowed()
+    if (this.#directories.takeLost()) this.#lookEverywhereSoon()
+    if (this.#directoryMoved) {
+      this.#directoryMoved = false
+      this.#mountWatch.look()
+    }
     this.flush()
     this.#pace()
   }
@@ -204,11 +214,16 @@ export class FanotifyTree implements WatchedTree {
   #renamed({ mask, from: before, target }: FanotifyRecord, now: Place): void {
     const isDir = (mask & FAN.ONDIR) !== 0
     const [from, to] = [this.#included(before, isDir), this.#included(now, isDir)]
-    if (isDir && target !== undefined && this.#way.has(target)) this.events.onRootDoubt('moved')
-    if (from === undefined && to === undefined) return
     if (isDir) this.#directories.forget()
-    // What comes from outside may be ignored, or have something in it that is.
-    if (isDir && from === undefined) this.#ignoreNothing()
+    if (isDir && target !== undefined && this.#way.has(target)) {
+      // It may be back already; what was asked for meanwhile was not to be found.
+      this.events.onRootDoubt('moved')
+      if (!this.#closed) this.#lookEverywhereSoon()
+    }
+    if (this.#closed || (from === undefined && to === undefined)) return
+    this.#directoryMoved ||= isDir
+    // What comes from outside may be ignored, or have something in it that is; and so may what was excluded.
+    if (isDir && (from === undefined || this.events.exclude !== undefined)) this.#ignoreNothing()
     if (from !== undefined) this.#hints.push({ kind: 'entry', path: from, isDir, gone: true })
     if (to === undefined) return
     const moved = from === undefined ? {} : { movedFrom: from }
@@ -239,9 +254,27 @@ export class FanotifyTree implements WatchedTree {
 
   #overflowed(): void {
     this.#overflowCount++
+    this.#lookEverywhere()
+  }
+
+  #lookEverywhere(): void {
     this.#directories.forget()
     this.#ignoreNothing()
     this.#hints.push({ kind: 'tree', path: ROOT, overflow: true })
+  }
+
+  /** As soon as the root is where it was; should it not come back, others will notice. */
+  #lookEverywhereSoon(): void {
+    this.#directories.forget()
+    this.#lookTimer ??= setTimeout(() => {
+      this.#lookTimer = undefined
+      if (this.#closed) return
+      const found = kernel.directoryIdentity(this.#directories.root)
+      const isThere = typeof found !== 'number' && found.ino === this.identity.ino && found.dev === this.identity.dev
+      if (!isThere) return this.#lookEverywhereSoon()
+      this.#lookEverywhere()
+      this.flush()
+    }, LOOK_MS)
   }
 
   #absolute(path: RawPath): RawPath {
@@ -251,6 +284,7 @@ export class FanotifyTree implements WatchedTree {
   // --- what happens elsewhere
 
   #countOutside(directory: Handle): void {
+    if (this.#way.has(directory)) return // what happens to the root itself is told there
     const count = this.#outside.get(directory) ?? 0
     if (count < 0) return
     if (this.#outside.size >= OUTSIDE_MAX) this.#outside.clear()
@@ -276,6 +310,8 @@ export class FanotifyTree implements WatchedTree {
   /** What is wrong, as one line. */
   #mark(filesystem: Filesystem): string | undefined {
     const { point } = filesystem.mount
+    const remote = remoteName(Number(withDirectory(point, kernel.filesystemType)))
+    if (remote !== undefined) return `${printable(point)} is on ${remote}, where others make changes that are not told`
     const flags = FAN.MARK_ADD | FAN.MARK_FILESYSTEM
     const result = withDirectory(point, (fd) => kernel.fanotifyMark(this.#queue.fd, flags, EVENTS | FAN.RENAME, fd))
     if (result < 0) return `fanotify_mark ${printable(point)}: ${kernel.errnoName(result)}${mendMark(result)}`
@@ -293,10 +329,13 @@ export class FanotifyTree implements WatchedTree {
     try {
       const { root, filesystems } = this.#directories
       const now = new Map(filesystemsWithin(root).map((filesystem) => [filesystem.mount.point, filesystem]))
-      for (const [point, { mount }] of filesystems) {
-        if (now.get(point)?.mount.id === mount.id) continue
+      const ids = new Set([...mountsWithin('/' as RawPath).values()].map(({ id }) => id))
+      for (const [point, { mount, fsid }] of [...filesystems]) {
+        const found = now.get(point)
+        if (found?.mount.id === mount.id && found.fsid === fsid) continue
         this.#directories.remove(point)
         this.#blind.delete(point)
+        if (point !== root && ids.has(mount.id)) continue // a directory above it was renamed
         if (point === root) this.events.onRootDoubt(now.get(root)?.mount.id === '' ? 'unmounted' : 'moved')
         else this.#unmounted(point)
         if (this.#closed) return
