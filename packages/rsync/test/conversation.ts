@@ -65,7 +65,9 @@ export class StockConfiguration {
   async converse(client: Client): Promise<{ reply: string; said: string; log: string[] }> {
     const before = this.log().length
     const said = await talk(this.port, { greeting: GREETING, answer: () => '', from: '127.0.0.1', ...client })
-    const log = parseLog(this.log().slice(before)).map(({ text }) => text)
+    const added = this.log().slice(before)
+    const lines = added.slice(0, added.lastIndexOf('\n') + 1) // it may be in the middle of saying that we have gone
+    const log = parseLog(lines).map(({ text }) => text)
     return { reply: said.trimEnd().split('\n').at(-1) ?? '', said, log: log.filter(isOurs) }
   }
 
