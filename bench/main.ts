@@ -2,6 +2,7 @@
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { batch } from './batch.js'
 import { delta } from './delta.js'
+import { events } from './events.js'
 import type { Benchmark, Figure } from './figure.js'
 import { history } from './history.js'
 import { idle } from './idle.js'
@@ -24,6 +25,7 @@ const BENCHMARKS: Record<string, Benchmark> = {
   restart,
   ...peer,
   ...watch,
+  ...events,
 }
 
 // A machine may have Node parse a file of certificates at every start: 40 ms that no rsync needs.

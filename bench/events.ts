@@ -1,0 +1,154 @@
+import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { elapsedMs } from './arrival.js'
+import type { Account } from './event-watcher.js'
+import { atLeast, atMost, type Benchmark, beside, type Figure, percentile } from './figure.js'
+import { scratch } from './peers.js'
+import type { Stage } from './support.js'
+
+type Mode = 'touch' | 'stamp' | 'fill' | 'unpack'
+
+const BACKENDS = ['inotify', 'fanotify'] as const
+const SECONDS = 10
+const PRODUCERS = 2
+const STAMPS = 1000
+const NEVER = 2n ** 62n
+const UNRELATED = 200_000
+/** Files made before anything is measured: by then the program is compiled, and knows where it is busy. */
+const WARM_UP = 20_000
+
+/** What a watcher takes in while others change as much as they can. */
+const rate: Benchmark = async (stage, tell) => {
+  const figures: Figure[] = []
+  for (const backend of BACKENDS) {
+    tell(`${backend}: ${PRODUCERS} producers for ${SECONDS} s`)
+    const root = directory(stage)
+    const dirs = Array.from({ length: PRODUCERS }, (_, i) => `${root}/${i}`)
+    for (const dir of dirs) mkdirSync(dir)
+    const watcher = await Watcher.start(stage, root, backend)
+    const began = process.hrtime.bigint()
+    const made = await Promise.all(dirs.map((dir) => produce('touch', dir, SECONDS)))
+    const account = await watcher.account()
+    const perSecond = (sum(made) / elapsedMs(began)) * 1000
+    figures.push(atLeast(`events/rate, ${backend}: changes taken in`, perSecond, 400_000, 'in 1 s'))
+    figures.push(beside(`events/rate, ${backend}: events they were merged to`, account.events, 'events'))
+    // inotify merges equal neighbours only, and there are none; the names themselves were made by two events each.
+    const lost = backend === 'inotify' ? Math.max(sum(made) - account.events, 0) : 0
+    figures.push(atMost(`events/rate, ${backend}: lost`, lost + account.overflows, 0, 'events'))
+    await watcher.stop()
+  }
+  return figures
+}
+
+/** From the change to the callback, when all were asleep. */
+const latency: Benchmark = async (stage, tell) => {
+  const figures: Figure[] = []
+  for (const backend of BACKENDS) {
+    tell(`${backend}: ${STAMPS} changes`)
+    const root = directory(stage)
+    for (let name = 0; name < STAMPS; name++) writeFileSync(`${root}/stamp-${name}`, '')
+    const watcher = await Watcher.start(stage, root, backend)
+    await produce('fill', `${root}/before`, WARM_UP)
+    const changedAt = JSON.parse(await output('stamp', root, STAMPS)) as string[]
+    const told = new Map((await watcher.account()).names)
+    const latencies = changedAt.map(
+      (at, name) => Number(BigInt(told.get(`stamp-${name}`) ?? NEVER) - BigInt(at)) / 1000,
+    )
+    figures.push(atMost(`events/latency, ${backend}: p50`, percentile(latencies, 0.5), 100, 'µs'))
+    figures.push(beside(`events/latency, ${backend}: p99`, percentile(latencies, 0.99), 'µs'))
+    await watcher.stop()
+  }
+  return figures
+}
+
+/** What it costs who watches one tree that files are made elsewhere on its filesystem. */
+const elsewhere: Benchmark = async (stage, tell) => {
+  const figures: Figure[] = []
+  const where = directory(stage)
+  const root = `${where}/root`
+  mkdirSync(root)
+  const watcher = await Watcher.start(stage, root, 'fanotify')
+  await produce('fill', `${where}/elsewhere`, WARM_UP)
+  for (const [mode, directories] of [
+    ['fill', 'ten directories'],
+    ['unpack', 'new directories of 20'],
+  ] as const) {
+    tell(`${UNRELATED} files are made elsewhere, in ${directories}`)
+    const before = await watcher.account()
+    const tookMs = await produce(mode, `${where}/elsewhere`, UNRELATED)
+    const after = await watcher.account()
+    const what = `events/elsewhere, fanotify, in ${directories}`
+    const cpu = (after.cpu - before.cpu) / UNRELATED
+    figures.push(
+      mode === 'fill'
+        ? atMost(`${what}: CPU for each file`, cpu, 2, 'µs')
+        : beside(`${what}: CPU for each file`, cpu, 'µs'),
+    )
+    figures.push(beside(`${what}: events for each file`, (after.events - before.events) / UNRELATED, 'events'))
+    figures.push(beside(`${what}: made in 1 s`, (UNRELATED / tookMs) * 1000, 'files'))
+  }
+  await watcher.stop()
+  return figures
+}
+
+export const events = {
+  'events/rate': rate,
+  'events/latency': latency,
+  'events/elsewhere': elsewhere,
+} satisfies Record<string, Benchmark>
+
+class Watcher {
+  private constructor(readonly child: ChildProcess) {}
+
+  static async start(stage: Stage, root: string, backend: string): Promise<Watcher> {
+    const child = fork(fileURLToPath(new URL('event-watcher.js', import.meta.url)), [root, backend])
+    stage.defer(() => void child.kill('SIGKILL'))
+    await message(child)
+    return new Watcher(child)
+  }
+
+  async account(): Promise<Account> {
+    this.child.send('account')
+    return (await message(this.child)) as Account
+  }
+
+  async stop(): Promise<void> {
+    const ended = once(this.child, 'exit')
+    this.child.kill('SIGKILL')
+    await ended
+  }
+}
+
+async function message(child: ChildProcess): Promise<unknown> {
+  const [said, signal] = await Promise.race([
+    once(child, 'message'),
+    once(child, 'exit').then(() => [undefined, 'exit']),
+  ])
+  if (signal === 'exit') throw new Error('the watcher has ended')
+  return said
+}
+
+/** Runs a producer to its end. Returns the number that it says. */
+const produce = async (mode: Mode, dir: string, amount: number) => Number(await output(mode, dir, amount))
+
+async function output(mode: Mode, dir: string, amount: number): Promise<string> {
+  const producer = fileURLToPath(new URL('producer.js', import.meta.url))
+  const child = spawn(process.execPath, [producer, mode, dir, String(amount)], { stdio: ['ignore', 'pipe', 'inherit'] })
+  let said = ''
+  child.stdout.on('data', (text: Buffer) => {
+    said += text
+  })
+  const [code] = await once(child, 'close')
+  if (code !== 0) throw new Error(`producer ${mode}: exit ${code}`)
+  return said
+}
+
+function directory(stage: Stage): string {
+  const dir = `${scratch(stage)}/events`
+  mkdirSync(dir)
+  return dir
+}
+
+const sum = (numbers: readonly number[]) => numbers.reduce((all, one) => all + one, 0)

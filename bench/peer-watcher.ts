@@ -1,0 +1,15 @@
+// A process of its own that watches a tree by a library of npm, and says when it is ready: peer-watcher.js ROOT PEER DIRECTORY.
+import { createRequire } from 'node:module'
+
+const [root = '', peer = '', directory = ''] = process.argv.slice(2)
+const found = createRequire(`${directory}/index.js`).resolve(peer)
+
+if (peer === 'chokidar') {
+  const chokidar = await import(found)
+  await new Promise((resolve) => chokidar.watch(root, { ignoreInitial: true }).once('ready', resolve))
+} else {
+  const { default: watcher } = await import(found)
+  await watcher.subscribe(root, () => undefined)
+}
+console.log('ready')
+setInterval(() => undefined, 60_000)
