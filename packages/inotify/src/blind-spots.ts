@@ -1,11 +1,11 @@
 import { ERRNO, errnoName } from './kernel.js'
 import { currentLimit, mend, type Notice } from './limits.js'
 import { printable, type RawPath } from './raw-path.js'
-import type { WatchNode, WatchTable } from './watch-table.js'
+import type { WatchTable, Wd } from './watch-table.js'
 
 /** Directories that exist and could not be watched, by their parent and name. */
 export class BlindSpots {
-  readonly #names = new Map<WatchNode, Set<RawPath>>()
+  readonly #names = new Map<Wd, Set<RawPath>>()
   #count = 0
   #noticed = new Set<number>()
 
@@ -20,7 +20,7 @@ export class BlindSpots {
     return this.#count
   }
 
-  add(parent: WatchNode, name: RawPath, errno: number): void {
+  add(parent: Wd, name: RawPath, errno: number): void {
     const names = this.#names.get(parent) ?? new Set()
     this.#names.set(parent, names)
     if (!names.has(name)) this.#count++
@@ -28,7 +28,7 @@ export class BlindSpots {
     this.#noticeOnce(parent, name, errno)
   }
 
-  delete(parent: WatchNode, name: RawPath): boolean {
+  delete(parent: Wd, name: RawPath): boolean {
     const names = this.#names.get(parent)
     if (!names?.delete(name)) return false
     this.#count--
@@ -41,16 +41,16 @@ export class BlindSpots {
   }
 
   /** All of them; those whose parent has left the tree are forgotten. */
-  list(): [WatchNode, RawPath][] {
+  list(): [Wd, RawPath][] {
     for (const [parent, names] of this.#names) {
       if (this.table.pathOf(parent) !== undefined && this.table.has(parent)) continue
       this.#names.delete(parent)
       this.#count -= names.size
     }
-    return [...this.#names].flatMap(([parent, names]) => [...names].map((name): [WatchNode, RawPath] => [parent, name]))
+    return [...this.#names].flatMap(([parent, names]) => [...names].map((name): [Wd, RawPath] => [parent, name]))
   }
 
-  #noticeOnce(parent: WatchNode, name: RawPath, errno: number): void {
+  #noticeOnce(parent: Wd, name: RawPath, errno: number): void {
     if (this.#noticed.has(errno)) return
     this.#noticed.add(errno)
     const path = printable(`${this.rootPath}/${this.table.pathOfChild(parent, name) ?? name}` as RawPath)

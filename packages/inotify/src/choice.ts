@@ -1,6 +1,5 @@
 import type { BackendName, TreeEvents, WatchedTree } from './backend.js'
 import { WatchError } from './errors.js'
-import { withDirectory } from './fanotify/directories.js'
 import { FanotifyTree } from './fanotify/fanotify-tree.js'
 import { InotifyTree } from './inotify-tree.js'
 import * as kernel from './kernel.js'
@@ -26,28 +25,25 @@ export function openTree(
   wanted: 'auto' | BackendName = 'auto',
   events: TreeEvents,
 ): { tree: WatchedTree; choice: Choice } {
-  if (wanted === 'fanotify')
-    return { tree: new FanotifyTree(root, events, false), choice: { backend: wanted, reason: 'asked for' } }
-  if (wanted === 'inotify')
-    return { tree: new InotifyTree(root, events), choice: { backend: wanted, reason: 'asked for' } }
-  if (wanted === 'poll') return { tree: new PollTree(root, events), choice: { backend: wanted, reason: 'asked for' } }
-  const type = withDirectory(root, kernel.filesystemType)
-  const remote = remoteName(type)
-  if (remote !== undefined) {
-    const reason = `it is on ${remote}, where others make changes of which this kernel is not told`
-    return { tree: new PollTree(root, events), choice: { backend: 'poll', reason } }
+  const by = (backend: BackendName, reason: string) => {
+    const tree =
+      backend === 'poll'
+        ? new PollTree(root, events)
+        : backend === 'inotify'
+          ? new InotifyTree(root, events)
+          : new FanotifyTree(root, events, wanted === 'auto')
+    return { tree, choice: { backend, reason } }
   }
-  const inotify = (reason: string) => ({
-    tree: new InotifyTree(root, events),
-    choice: { backend: 'inotify' as const, reason },
-  })
-  if (isSmall(root, events)) return inotify(`there are at most ${SMALL_MAX} directories`)
+  if (wanted !== 'auto') return by(wanted, 'asked for')
+  const remote = remoteName(kernel.withDirectory(root, kernel.filesystemType))
+  if (remote !== undefined)
+    return by('poll', `it is on ${remote}, where others make changes of which this kernel is not told`)
+  if (isSmall(root, events)) return by('inotify', `there are at most ${SMALL_MAX} directories`)
   try {
-    const tree = new FanotifyTree(root, events, true)
-    return { tree, choice: { backend: 'fanotify', reason: `there may be more than ${SMALL_MAX} directories` } }
+    return by('fanotify', `there may be more than ${SMALL_MAX} directories`)
   } catch (error) {
     if (!(error instanceof WatchError) || error.code !== 'NO_FANOTIFY') throw error
-    return inotify(error.message)
+    return by('inotify', error.message)
   }
 }
 

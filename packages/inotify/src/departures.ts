@@ -1,5 +1,5 @@
 import type { RawPath } from './raw-path.js'
-import type { WatchNode, WatchTable } from './watch-table.js'
+import { NONE, type WatchTable, type Wd } from './watch-table.js'
 
 /** The second half of a move pair follows within microseconds; a busy main thread may make it wait longer. */
 const PARTNER_MS = 100
@@ -14,13 +14,13 @@ const REMOVALS_PER_TURN = 1000
  */
 export class Departures {
   readonly #moves = new Map<number, { from: RawPath; atMs: number }>()
-  readonly #detached = new Map<WatchNode, number>()
-  #condemned: WatchNode[] = []
+  readonly #detached = new Map<Wd, number>()
+  #condemned: Wd[] = []
   #timer: NodeJS.Timeout | undefined
 
   constructor(
     readonly table: WatchTable,
-    readonly removeWatch: (wd: number) => void,
+    readonly removeWatch: (wd: Wd) => void,
     readonly onCondemned: () => void,
   ) {}
 
@@ -37,27 +37,27 @@ export class Departures {
     return move?.from
   }
 
-  detached(node: WatchNode): void {
-    this.#detached.delete(node) // so that the map stays in order of time
-    this.#detached.set(node, performance.now())
+  detached(wd: Wd): void {
+    this.#detached.delete(wd) // so that the map stays in order of time
+    this.#detached.set(wd, performance.now())
     this.#arm()
   }
 
   /** Removes the watches of this directory, and of all below it, unless a scan attaches it in the meantime. */
-  condemn(node: WatchNode): void {
-    this.#condemned.push(node)
+  condemn(wd: Wd): void {
+    this.#condemned.push(wd)
     this.onCondemned()
   }
 
   /** Removes some of the watches that must go. True when all are gone. */
   removeSome(): boolean {
     for (let removed = 0; removed < REMOVALS_PER_TURN; ) {
-      const node = this.#condemned.pop()
-      if (node === undefined) return true
-      if (node.parent !== null || !this.table.has(node)) continue
-      this.removeWatch(node.wd)
+      const wd = this.#condemned.pop()
+      if (wd === undefined) return true
+      if (this.table.parentOf(wd) !== NONE || !this.table.has(wd)) continue
+      this.removeWatch(wd)
       removed++
-      for (const child of this.table.remove(node)) this.#condemned.push(child)
+      for (const child of this.table.remove(wd)) this.#condemned.push(child)
     }
     return this.#condemned.length === 0
   }
@@ -77,10 +77,10 @@ export class Departures {
       if (move.atMs > beforeMs) break
       this.#moves.delete(cookie)
     }
-    for (const [node, atMs] of this.#detached) {
+    for (const [wd, atMs] of this.#detached) {
       if (atMs > beforeMs) break
-      this.#detached.delete(node)
-      this.condemn(node)
+      this.#detached.delete(wd)
+      this.condemn(wd)
     }
     if (this.#moves.size > 0 || this.#detached.size > 0) this.#arm()
   }

@@ -1,12 +1,34 @@
+import { Readable } from 'node:stream'
 import { asError, WatchError } from './errors.js'
 import { decodeEvents, type InotifyEvent } from './events.js'
-import { Directories, filesystemsWithin, withDirectory } from './fanotify/directories.js'
-import { decodeRecords, FAN, type Place } from './fanotify/records.js'
+import { Directories, filesystemsWithin } from './fanotify/directories.js'
+import { decodeRecords, FAN, GROUP, type Place } from './fanotify/records.js'
 import * as kernel from './kernel.js'
 import { mend } from './limits.js'
 import { KernelQueue, openInotify } from './queue.js'
-import { fromBytes, join, printable, type RawPath } from './raw-path.js'
-import { Stream } from './stream.js'
+import { fromBytes, printable, type RawPath } from './raw-path.js'
+
+/** Events that nobody has taken yet; more are left in the kernel's queue. */
+const TAKEN_MAX = 16_384
+
+/** What a queue gives, for a reader who takes it when he likes; a loop that is left ends both. */
+function readerOf(queue: () => KernelQueue): Readable {
+  return new Readable({
+    objectMode: true,
+    highWaterMark: TAKEN_MAX,
+    read: () => queue().resume(),
+    destroy: (error, done) =>
+      void queue()
+        .close()
+        .then(() => done(error)),
+  })
+}
+
+function give(reader: Readable, queue: KernelQueue, events: readonly unknown[]): void {
+  let wanted = true
+  for (const event of events) wanted = reader.push(event)
+  if (!wanted) queue.pause()
+}
 
 const pathOf = (path: Buffer | string): RawPath => fromBytes(typeof path === 'string' ? Buffer.from(path) : path)
 
@@ -17,17 +39,12 @@ const pathOf = (path: Buffer | string): RawPath => fromBytes(typeof path === 'st
  */
 export class InotifyGroup implements AsyncIterable<InotifyEvent> {
   readonly #queue: KernelQueue
-  readonly #stream: Stream<InotifyEvent>
+  readonly #reader = readerOf(() => this.#queue)
 
   private constructor() {
-    this.#stream = new Stream(
-      () => this.#queue.pause(),
-      () => this.#queue.resume(),
-      () => void this.#queue.close(),
-    )
     this.#queue = openInotify(
-      (bytes) => this.#stream.push(decodeEvents(bytes)),
-      (error) => this.#stream.end(error),
+      (bytes) => give(this.#reader, this.#queue, decodeEvents(bytes)),
+      (error) => this.#reader.destroy(error),
       () => undefined,
     )
   }
@@ -59,12 +76,12 @@ export class InotifyGroup implements AsyncIterable<InotifyEvent> {
 
   /** What has come is still read; then the iteration ends. */
   async close(): Promise<void> {
-    this.#stream.end()
+    this.#reader.push(null)
     await this.#queue.close()
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<InotifyEvent> {
-    return this.#stream
+    return this.#reader[Symbol.asyncIterator]()
   }
 }
 
@@ -90,23 +107,18 @@ export interface FilesystemEvent {
  */
 export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
   readonly #queue: KernelQueue
-  readonly #stream: Stream<FilesystemEvent>
+  readonly #reader = readerOf(() => this.#queue)
   readonly #directories: Directories
 
   private constructor(root: RawPath) {
     this.#directories = new Directories(root, undefined)
-    this.#stream = new Stream(
-      () => this.#queue.pause(),
-      () => this.#queue.resume(),
-      () => void this.#queue.close(),
-    )
-    const group = kernel.fanotifyInit(FAN.GROUP)
+    const group = kernel.fanotifyInit(GROUP)
     if (group < 0) throw new WatchError('NO_FANOTIFY', `fanotify_init: ${kernel.strerror(group)}`)
     const queue = KernelQueue.of(
       group,
       'fanotify',
-      (bytes) => this.#stream.push(this.#read(bytes)),
-      (error) => this.#stream.end(error),
+      (bytes) => give(this.#reader, this.#queue, this.#read(bytes)),
+      (error) => this.#reader.destroy(error),
     )
     if (typeof queue === 'number') throw new WatchError('NO_FANOTIFY', `pipe: ${kernel.strerror(queue)}`)
     this.#queue = queue
@@ -118,7 +130,7 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
    * on, and filesystems with file handles.
    */
   static open(root: Buffer | string, mask: number, { alone = false } = {}): FanotifyGroup {
-    const found = withDirectory(pathOf(root), kernel.pathOf)
+    const found = kernel.withDirectory(pathOf(root), kernel.pathOf)
     if (typeof found === 'number')
       throw new WatchError('ROOT_UNREADABLE', `cannot open ${printable(pathOf(root))}: ${kernel.strerror(found)}`)
     const group = new FanotifyGroup(found)
@@ -134,17 +146,17 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
 
   /** What has come is still read; then the iteration ends. */
   async close(): Promise<void> {
-    this.#stream.end()
+    this.#reader.push(null)
     await this.#queue.close()
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<FilesystemEvent> {
-    return this.#stream
+    return this.#reader[Symbol.asyncIterator]()
   }
 
   #mark(point: RawPath, mask: number, filesystem: Parameters<Directories['add']>[0]): void {
     const flags = FAN.MARK_ADD | FAN.MARK_FILESYSTEM
-    const result = withDirectory(point, (fd) => kernel.fanotifyMark(this.#queue.fd, flags, mask, fd))
+    const result = kernel.withDirectory(point, (fd) => kernel.fanotifyMark(this.#queue.fd, flags, mask, fd))
     if (result < 0) throw new WatchError('NO_FANOTIFY', `fanotify_mark ${printable(point)}: ${kernel.strerror(result)}`)
     this.#directories.add(filesystem)
   }
@@ -167,8 +179,6 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
 
   #absolute(place: Place | undefined): RawPath | undefined {
     const path = place === undefined ? undefined : this.#directories.pathAt(place)
-    if (path === undefined) return undefined
-    const { root } = this.#directories
-    return path === '' ? root : join(root === '/' ? ('' as RawPath) : root, path)
+    return path === undefined ? undefined : this.#directories.absolute(path)
   }
 }

@@ -22,8 +22,8 @@ export type Hint =
   /** A file was created or modified and not closed yet. Not every way to make a file ends in a close: see the README. */
   | { kind: 'writing'; path: RawPath }
   /**
-   * Look at this directory and everywhere below it: it appeared or was moved here. Its watches are set by now. `overflow`: the kernel's
-   * queue overflowed; path is '' then. Path '' without it: the root came back.
+   * Look at this directory and everywhere below it: it appeared or was moved here. Its watches are set by now. `overflow`: events were lost,
+   * in the kernel's queue, or because the root was not at its path for a moment; path is '' then. Path '' without it: the root came back.
    */
   | { kind: 'tree'; path: RawPath; movedFrom?: RawPath; overflow?: true }
   /**

@@ -1,18 +1,18 @@
 import type { TreeEvents, TreeStats, WatchedTree } from './backend.js'
 import { BlindSpots } from './blind-spots.js'
 import { Departures } from './departures.js'
+import { openSafely } from './drained-queue.js'
 import { asError } from './errors.js'
 import { decodeEvents, IN, type InotifyEvent } from './events.js'
-import { withDirectory } from './fanotify/directories.js'
 import { HintList } from './hint.js'
 import * as kernel from './kernel.js'
-import { raiseWatches } from './limits.js'
+import { currentLimit, mend, raiseWatches } from './limits.js'
 import { type Mount, MountWatch, mountsWithin } from './mounts.js'
-import { type KernelQueue, openInotify } from './queue.js'
-import { type RawPath, ROOT } from './raw-path.js'
+import { type EventQueue, initInotify } from './queue.js'
+import { printable, type RawPath, ROOT } from './raw-path.js'
 import { noticeRemote, Root } from './root.js'
 import { Scan, type ScanTree } from './scan.js'
-import { type WatchNode, WatchTable } from './watch-table.js'
+import { NONE, WatchTable, type Wd } from './watch-table.js'
 
 const MASK =
   IN.CREATE |
@@ -23,7 +23,8 @@ const MASK =
   IN.MOVED_FROM |
   IN.MOVED_TO |
   IN.ONLYDIR |
-  IN.EXCL_UNLINK
+  IN.EXCL_UNLINK |
+  IN.MASK_ADD // the root may be met again below itself, and is to keep what it has
 const ROOT_MASK = MASK | IN.DELETE_SELF | IN.MOVE_SELF
 
 /** What changes the time of the directory that a name is in. */
@@ -44,7 +45,7 @@ type Reason = 'arrived' | 'left' | 'overflow' | 'start'
 
 /** A scan and the hint that is due when it is complete. */
 interface Arrival {
-  readonly parent: WatchNode | null // null: the root
+  readonly parent: Wd // NONE: the root
   readonly name: RawPath
   readonly movedFrom: RawPath | undefined
   readonly why: Reason
@@ -66,7 +67,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
   readonly identity: kernel.Identity
   readonly #root: Root
   readonly #events: TreeEvents
-  readonly #queue: KernelQueue
+  readonly #queue: EventQueue
   readonly #departures: Departures
   readonly #blind: BlindSpots
   readonly #hints = new HintList()
@@ -76,7 +77,8 @@ export class InotifyTree implements ScanTree, WatchedTree {
   #blindTimer: NodeJS.Timeout | undefined
   #turn: NodeJS.Immediate | undefined
   #retryTimer: NodeJS.Timeout | undefined
-  #sliceEndMs = 0
+  /** performance.now; 0 until somebody needs it: the clock is a third of what an event costs that comes after a pause. */
+  #sliceEndsMs = 0
   #started!: { resolve: () => void; reject: (error: Error) => void }
   #drainedAtMs = 0
   #eventCount = 0
@@ -91,19 +93,22 @@ export class InotifyTree implements ScanTree, WatchedTree {
     this.#root = new Root(rootPath)
     this.#events = events
     this.exclude = events.exclude
-    this.#queue = openInotify(
+    const inotify = initInotify(events.onNotice)
+    const { wd, identity, fsType } = this.#watchFirst(inotify)
+    this.identity = identity
+    this.table = new WatchTable(wd)
+    this.#queue = openSafely(
+      inotify,
       (bytes) => this.#read(bytes),
       (error) => this.#fail(error),
       events.onNotice,
     )
     try {
-      const { wd, identity, fsType } = this.#root.watch((fd) => this.watch(fd, true))
-      this.identity = identity
-      this.table = new WatchTable(wd)
       noticeRemote(rootPath, fsType, events.onNotice)
       this.#mounts = this.#mountsBelow()
       this.#mountWatch = new MountWatch(() => this.#mountsChanged())
     } catch (error) {
+      this.#closed = true
       void this.#queue.close()
       throw error
     }
@@ -118,6 +123,16 @@ export class InotifyTree implements ScanTree, WatchedTree {
     })
     this.complete.catch(() => {}) // whoever waits for it hears it; nobody has to wait
     this.#scanAll('start')
+  }
+
+  /** Before anything else is opened: while a root is away this is tried over and over. */
+  #watchFirst(inotify: number): ReturnType<Root['watch']> {
+    try {
+      return this.#root.watch((fd) => this.#add(() => kernel.addWatch(inotify, fd, ROOT_MASK)))
+    } catch (error) {
+      kernel.close(inotify)
+      throw error
+    }
   }
 
   get stats(): TreeStats {
@@ -146,8 +161,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
     clearTimeout(this.#retryTimer)
     this.#mountWatch.close()
     this.#departures.close()
-    for (const { scan } of this.#pending.values()) scan?.close()
-    this.#pending.clear()
+    this.#forgetPending()
     this.#started.reject(reason)
     return this.#queue.close()
   }
@@ -156,7 +170,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   #read(bytes: Buffer): void {
     if (this.#closed) return
-    this.#sliceEndMs = performance.now() + SLICE_MS
+    this.#sliceEndsMs = 0
     const events = decodeEvents(bytes)
     this.#eventCount += events.length
     for (const event of events) {
@@ -173,17 +187,17 @@ export class InotifyTree implements ScanTree, WatchedTree {
   }
 
   #interpret(event: InotifyEvent): void {
-    const node = this.table.get(event.wd)
-    if (event.mask & IN.Q_OVERFLOW) this.#overflowed()
-    else if (node === undefined)
+    if (event.mask & IN.Q_OVERFLOW) this.#queueWasFull()
+    else if (!this.table.has(event.wd))
       return // its watch was removed while this was queued
-    else if (event.mask & IN.IGNORED) this.#ignored(node)
-    else if (event.mask & IN.UNMOUNT) this.#unmounted(node)
-    else if (event.name === ROOT) this.#interpretSelf(node, event)
-    else this.#interpretEntry(node, event)
+    else if (event.mask & IN.IGNORED) this.#ignored(event.wd)
+    else if (event.mask & IN.UNMOUNT) this.#unmounted(event.wd)
+    else if (event.name === ROOT) this.#interpretSelf(event)
+    else this.#interpretEntry(event)
   }
 
-  #interpretEntry(parent: WatchNode, event: InotifyEvent): void {
+  #interpretEntry(event: InotifyEvent): void {
+    const parent = event.wd
     const path = this.table.pathOfChild(parent, event.name)
     if (path === undefined) return // detached: gone, or about to be scanned in its new place
     const isDir = (event.mask & IN.ISDIR) !== 0
@@ -193,12 +207,12 @@ export class InotifyTree implements ScanTree, WatchedTree {
     }
     if (event.mask & IN.MOVED_FROM) this.#departures.movedFrom(event.cookie, path)
     const movedFrom = event.mask & IN.MOVED_TO ? this.#departures.take(event.cookie) : undefined
-    if (isDir) this.#interpretDirectory(parent, path, movedFrom, event)
+    if (isDir) this.#interpretDirectory(path, movedFrom, event)
     else this.#interpretFile(path, movedFrom, event.mask)
   }
 
   /** The time of the directory that it is in has changed all the same. */
-  #excludedNameChanged(parent: WatchNode): void {
+  #excludedNameChanged(parent: Wd): void {
     const path = this.table.pathOf(parent)
     if (path !== undefined) this.#hints.push({ kind: 'entry', path, isDir: true, attribOnly: true, excluded: true })
   }
@@ -211,8 +225,8 @@ export class InotifyTree implements ScanTree, WatchedTree {
     }
   }
 
-  #interpretDirectory(parent: WatchNode, path: RawPath, movedFrom: RawPath | undefined, event: InotifyEvent): void {
-    const { mask, name } = event
+  #interpretDirectory(path: RawPath, movedFrom: RawPath | undefined, event: InotifyEvent): void {
+    const { wd: parent, mask, name } = event
     if (mask & (IN.CREATE | IN.MOVED_TO)) {
       if (movedFrom !== undefined) this.#hints.push({ kind: 'entry', path, isDir: true, movedFrom })
       this.#scan({ parent, name, movedFrom, why: 'arrived' })
@@ -224,10 +238,10 @@ export class InotifyTree implements ScanTree, WatchedTree {
   }
 
   /** An event about the watched directory itself; its parent, if watched, has reported it too. */
-  #interpretSelf(node: WatchNode, { mask }: InotifyEvent): void {
-    const path = this.table.pathOf(node)
+  #interpretSelf({ wd, mask }: InotifyEvent): void {
+    const path = this.table.pathOf(wd)
     if (path !== undefined && mask & IN.ATTRIB) this.#pushEntry(path, true, mask)
-    if (node !== this.table.root) return
+    if (wd !== this.table.root) return
     if (mask & IN.DELETE_SELF) this.#events.onRootDoubt('deleted')
     if (mask & IN.MOVE_SELF) this.#events.onRootDoubt('moved')
   }
@@ -245,30 +259,34 @@ export class InotifyTree implements ScanTree, WatchedTree {
   }
 
   /** The name may by now be another directory's (RENAME_EXCHANGE, or quick successors): then that one is scanned. */
-  #left(parent: WatchNode, name: RawPath): void {
-    const node = this.table.child(parent, name)
-    if (node !== undefined) {
-      this.table.detach(node)
-      this.#departures.detached(node)
+  #left(parent: Wd, name: RawPath): void {
+    const wd = this.table.child(parent, name)
+    if (wd !== NONE) {
+      this.table.detach(wd)
+      this.#departures.detached(wd)
     }
     this.#blind.delete(parent, name)
     this.#scan({ parent, name, movedFrom: undefined, why: 'left' })
   }
 
   /** The kernel removed the watch: the directory is no more. */
-  #ignored(node: WatchNode): void {
-    if (node === this.table.root) this.#events.onRootDoubt('deleted')
-    else for (const orphan of this.table.remove(node)) this.#departures.detached(orphan)
+  #ignored(wd: Wd): void {
+    if (wd === this.table.root) this.#events.onRootDoubt('deleted')
+    else for (const orphan of this.table.remove(wd)) this.#departures.detached(orphan)
   }
 
   /** A filesystem below the root was unmounted. At its top the directory that it covered shows again. */
-  #unmounted(node: WatchNode): void {
-    if (node === this.table.root) this.#events.onRootDoubt('unmounted')
-    else if (node.parent !== null) {
-      const path = this.table.pathOf(node)
-      if (path !== undefined) this.#hints.push({ kind: 'unmounted', path })
-      this.#left(node.parent, node.name)
-    }
+  #unmounted(wd: Wd): void {
+    if (wd === this.table.root) this.#events.onRootDoubt('unmounted')
+    else this.#uncover(wd)
+  }
+
+  #uncover(wd: Wd): void {
+    const parent = this.table.parentOf(wd)
+    if (parent === NONE) return // detached: it is known to have left
+    const path = this.table.pathOf(wd)
+    if (path !== undefined) this.#hints.push({ kind: 'unmounted', path })
+    this.#left(parent, this.table.nameOf(wd))
   }
 
   /** What was mounted below the root covers directories whose watches say nothing of it. */
@@ -282,7 +300,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
         const slash = path.lastIndexOf('/')
         const parent = this.table.at(path.slice(0, Math.max(slash, 0)) as RawPath)
         const name = path.slice(slash + 1) as RawPath
-        if (parent !== undefined && !this.exclude?.(path, true))
+        if (parent !== NONE && !this.exclude?.(path, true))
           this.#postpone({ parent, name, movedFrom: undefined, why: 'arrived' })
       }
       for (const path of before.keys()) if (path !== ROOT && !this.#mounts.has(path)) this.#uncovered(path)
@@ -296,35 +314,52 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   /** A mount of a filesystem that shows elsewhere, too, is gone without an event. */
   #uncovered(path: RawPath): void {
-    const node = this.table.at(path)
-    if (node === undefined || node.parent === null) return // an event has said so, or it was left out
-    this.#hints.push({ kind: 'unmounted', path })
-    this.#left(node.parent, node.name)
+    const wd = this.table.at(path)
+    if (wd === NONE) return // an event has said so, or it was left out
+    this.#uncover(wd)
+    this.#lookEverywhere() // what was bound here may be in the tree at another place, and its watch was told to be of this one
     this.flush()
   }
 
   #mountsBelow(): ReadonlyMap<RawPath, Mount> {
-    const root = withDirectory(this.#root.absolute(ROOT), kernel.pathOf)
+    const root = kernel.withDirectory(this.#root.absolute(ROOT), kernel.pathOf)
     if (typeof root === 'number') return new Map()
     const start = root === '/' ? 1 : root.length + 1
     return new Map([...mountsWithin(root)].map(([point, mount]) => [point.slice(start) as RawPath, mount]))
   }
 
-  #overflowed(): void {
+  #queueWasFull(): void {
     this.#overflowCount++
-    const pending = this.#pending.get(keyOf(null, ROOT))
-    if (pending === undefined) this.#scanAll('overflow')
+    if (!this.#pending.has(LOOK_EVERYWHERE)) this.#tellOfFullQueue()
+    this.#lookEverywhere()
+  }
+
+  #tellOfFullQueue(): void {
+    const root = printable(this.#root.absolute(ROOT))
+    const limit = `fs.inotify.max_queued_events is ${currentLimit('max_queued_events') || 'not known'}`
+    const mending = `To mend it: ${mend('max_queued_events')}`
+    this.#events.onNotice(`${root}: the queue was full (${limit}), and everything is looked at instead. ${mending}`)
+  }
+
+  #lookEverywhere(): void {
+    if (!this.#pending.has(LOOK_EVERYWHERE)) this.#scanAll('overflow')
     else this.#overflowedAgain = true // let that scan finish, or a busy tree would never see the end of one
   }
 
   // --- scans
 
   #scanAll(why: Reason): void {
-    this.table.scanNumber++
+    this.table.beginScan()
     this.#overflowedAgain = false
+    if (why === 'overflow') this.#forgetPending() // it goes everywhere, and so says its hint
     clearTimeout(this.#retryTimer)
     this.#retryTimer = undefined
-    this.#scan({ parent: null, name: ROOT, movedFrom: undefined, why })
+    this.#scan({ parent: NONE, name: ROOT, movedFrom: undefined, why })
+  }
+
+  #forgetPending(): void {
+    for (const { scan } of this.#pending.values()) scan?.close()
+    this.#pending.clear()
   }
 
   /** At once when it is small, as ordinary changes are; otherwise spread over turns of the event loop. */
@@ -336,7 +371,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   #postpone(arrival: Arrival): void {
     if (this.#pending.size >= PENDING_SCANS_MAX) {
-      this.#overflowed()
+      this.#lookEverywhere()
       return
     }
     // Unopened scans of the same place are one; a begun one may have passed what the new one is about.
@@ -345,6 +380,12 @@ export class InotifyTree implements ScanTree, WatchedTree {
     if (earlier?.scan !== undefined) this.#pending.set(`${key}\0${this.#eventCount}\0${this.#pending.size}`, arrival)
     else this.#pending.set(key, arrival)
     this.#takeTurn()
+  }
+
+  /** Of this turn of the event loop, from the first question on. */
+  get #sliceEndMs(): number {
+    if (this.#sliceEndsMs === 0) this.#sliceEndsMs = performance.now() + SLICE_MS
+    return this.#sliceEndsMs
   }
 
   /** True when the scan is complete. */
@@ -357,7 +398,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
   }
 
   #arrived({ parent, name, movedFrom, why, found }: Arrival): void {
-    if (parent === null) {
+    if (parent === NONE) {
       if (found) this.#scannedAll(why)
       else this.#scanAllLater(why)
       return
@@ -375,14 +416,12 @@ export class InotifyTree implements ScanTree, WatchedTree {
   }
 
   #scannedAll(why: Reason): void {
-    const { scanNumber } = this.table
-    for (const node of this.table.all()) {
-      if (node.seen === scanNumber || node === this.table.root) continue
-      this.table.detach(node)
-      this.#departures.condemn(node)
+    for (const wd of this.table.unseen()) {
+      this.table.detach(wd)
+      this.#departures.condemn(wd)
     }
-    if (why === 'start') this.#started.resolve()
-    else this.#hints.push({ kind: 'tree', path: ROOT, overflow: true })
+    this.#started.resolve() // an overflow may have taken the place of the first scan
+    if (why !== 'start') this.#hints.push({ kind: 'tree', path: ROOT, overflow: true })
     if (this.#overflowedAgain) this.#scanAll('overflow')
   }
 
@@ -400,7 +439,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   #continue(): void {
     if (this.#closed) return
-    this.#sliceEndMs = performance.now() + SLICE_MS
+    this.#sliceEndsMs = 0
     for (const [key, arrival] of this.#pending) {
       if (!this.#work(arrival)) break
       this.#pending.delete(key)
@@ -424,22 +463,34 @@ export class InotifyTree implements ScanTree, WatchedTree {
     return this.#root.openDirectory(path)
   }
 
-  watch(fd: number, isRoot: boolean): number {
+  watchRoot(fd: number): number {
+    return this.#add(() => kernel.addWatch(this.#queue.fd, fd, ROOT_MASK))
+  }
+
+  watch(fd: number): number {
+    return this.#add(() => kernel.addWatch(this.#queue.fd, fd, MASK))
+  }
+
+  watchIn(fd: number, name: RawPath): number {
+    return this.#add(() => kernel.addWatchIn(this.#queue.fd, fd, name, MASK | IN.DONT_FOLLOW))
+  }
+
+  #add(add: () => number): number {
     for (;;) {
-      const wd = kernel.addWatch(this.#queue.fd, fd, isRoot ? ROOT_MASK : MASK)
+      const wd = add()
       if (wd !== -kernel.ERRNO.ENOSPC || !raiseWatches(this.#events.onNotice)) return wd
     }
   }
 
-  onDisplaced(node: WatchNode): void {
-    this.#departures.detached(node)
+  onDisplaced(wd: Wd): void {
+    this.#departures.detached(wd)
   }
 
-  onWatched(parent: WatchNode, name: RawPath): void {
+  onWatched(parent: Wd, name: RawPath): void {
     this.#blind.delete(parent, name)
   }
 
-  onBlind(parent: WatchNode, name: RawPath, errno: number): void {
+  onBlind(parent: Wd, name: RawPath, errno: number): void {
     this.#blind.add(parent, name, errno)
     this.#blindTimer ??= setInterval(() => this.#pollBlind(), BLIND_POLL_SECONDS * 1000).unref()
   }
@@ -451,9 +502,11 @@ export class InotifyTree implements ScanTree, WatchedTree {
   /** Tries again to watch the blind spots; their 'tree' hints say to look there in any case. */
   #pollBlind(): void {
     const spots = this.#blind.list()
-    if (spots.length > BLIND_HINTS_MAX) this.#scanAll('overflow')
+    if (this.#pending.has(LOOK_EVERYWHERE)) return // it comes there, too
+    if (spots.length > BLIND_HINTS_MAX) this.#lookEverywhere()
     else for (const [parent, name] of spots) this.#postpone({ parent, name, movedFrom: undefined, why: 'arrived' })
   }
 }
 
-const keyOf = (parent: WatchNode | null, name: RawPath): string => `${parent?.wd ?? ''}/${name}`
+const keyOf = (parent: Wd, name: RawPath): string => `${parent}/${name}`
+const LOOK_EVERYWHERE = keyOf(NONE, ROOT)

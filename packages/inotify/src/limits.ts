@@ -23,6 +23,9 @@ export function currentLimit(limit: Limit): number {
   }
 }
 
+/** Whether the queue of an instance made now is as long as it should be; without /proc/sys, nobody knows. */
+export const queueIsLong = (): boolean => currentLimit('max_queued_events') >= QUEUED_EVENTS_MIN
+
 /** Takes effect only for instances made afterwards. */
 export const raiseQueuedEvents = (notice: Notice): boolean => raise('max_queued_events', QUEUED_EVENTS_MIN, notice)
 
@@ -50,7 +53,7 @@ function raise(limit: Limit, wanted: number, notice: Notice): boolean {
 
 /** How an operator raises a limit, now and for good. */
 export function mend(limit: Limit): string {
-  const wanted = limit === 'max_user_watches' ? moreWatches() : currentLimit(limit) * 2
+  const wanted = limit === 'max_user_watches' ? moreWatches() : currentLimit(limit) * 2 || QUEUED_EVENTS_MIN
   const setting = `fs.inotify.${limit}=${wanted}`
   return `sysctl -w ${setting} (and put that setting into /etc/sysctl.d/60-inotify.conf)`
 }

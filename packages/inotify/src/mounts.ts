@@ -1,7 +1,7 @@
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
 import * as kernel from './kernel.js'
-import type { RawPath } from './raw-path.js'
+import { isWithin, type RawPath } from './raw-path.js'
 
 const MOUNTINFO = '/proc/self/mountinfo'
 const RETRY_MS = 1000
@@ -11,13 +11,10 @@ export interface Mount {
   id: string
   /** Absolute. */
   point: RawPath
-  /** 'tmpfs', 'fuse.sshfs'. */
-  type: string
 }
 
 /** What is mounted at or below an absolute path, by mount point: where several lie over each other, the one that shows. */
 export function mountsWithin(directory: RawPath): Map<RawPath, Mount> {
-  const below = directory === '/' ? '/' : `${directory}/`
   const found = new Map<RawPath, Mount>()
   for (const line of readFileSync(MOUNTINFO, 'latin1').split('\n')) {
     const [id, , , , escaped] = line.split(' ', 5)
@@ -25,8 +22,7 @@ export function mountsWithin(directory: RawPath): Map<RawPath, Mount> {
     const point = escaped.replace(/\\([0-7]{3})/g, (_, octal) =>
       String.fromCharCode(Number.parseInt(octal, 8)),
     ) as RawPath
-    const type = line.slice(line.indexOf(' - ') + 3).split(' ', 1)[0] ?? ''
-    if (point === directory || point.startsWith(below)) found.set(point, { id, point, type })
+    if (isWithin(point, directory)) found.set(point, { id, point })
   }
   return found
 }

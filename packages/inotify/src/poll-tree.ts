@@ -28,7 +28,7 @@ interface Known {
 
 /**
  * A tree on a filesystem that tells of no events: it is looked at over and over again, slowly. Every directory is listed
- * each time: on such filesystems its time is no proof that nothing changed in it. What hangs is a thread of libuv's.
+ * each time: on such filesystems its time is no proof that nothing changed in it.
  */
 export class PollTree implements WatchedTree {
   readonly identity: kernel.Identity

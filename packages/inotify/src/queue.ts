@@ -3,7 +3,16 @@ import { asError, WatchError } from './errors.js'
 import * as kernel from './kernel.js'
 import { mend, type Notice, raiseInstances, raiseQueuedEvents } from './limits.js'
 
-const READ_BYTES = 256 * 1024 // 5,000 to 16,000 events
+/** 5,000 to 16,000 events of inotify. */
+export const READ_BYTES = 256 * 1024
+
+/** Where events come from. */
+export interface EventQueue {
+  readonly fd: number
+  /** Nothing waits, neither in the kernel nor here. */
+  readonly isEmpty: boolean
+  close(): Promise<void>
+}
 
 /**
  * A queue of the kernel's, of inotify or of fanotify, on Node's event loop.
@@ -12,7 +21,7 @@ const READ_BYTES = 256 * 1024 // 5,000 to 16,000 events
  * over it. Compared with a blocking fs.read this holds no thread (four such reads starve the whole pool), wakes up in
  * a fifth of the time, and closes like any socket.
  */
-export class KernelQueue {
+export class KernelQueue implements EventQueue {
   readonly #socket: Socket
   readonly #closed: Promise<void>
   #resting: NodeJS.Timeout | undefined
@@ -103,17 +112,23 @@ export function openInotify(
   onBytes: (bytes: Buffer) => void,
   onError: (error: Error) => void,
   notice: Notice,
+  inotify = initInotify(notice),
 ): KernelQueue {
-  raiseQueuedEvents(notice)
-  let inotify = kernel.inotifyInit()
-  while (inotify === -kernel.ERRNO.EMFILE && raiseInstances(notice)) inotify = kernel.inotifyInit()
-  if (inotify < 0) throw cannotInit(inotify)
   const queue = KernelQueue.of(inotify, 'inotify', onBytes, onError)
   if (typeof queue === 'number') throw cannotInit(queue)
   return queue
 }
 
-function cannotInit(errno: number): WatchError {
+/** The descriptor of an instance whose queue is as long as we may make it. Throws WatchError INSTANCE_LIMIT or NO_INOTIFY. */
+export function initInotify(notice: Notice): number {
+  raiseQueuedEvents(notice)
+  let inotify = kernel.inotifyInit()
+  while (inotify === -kernel.ERRNO.EMFILE && raiseInstances(notice)) inotify = kernel.inotifyInit()
+  if (inotify < 0) throw cannotInit(inotify)
+  return inotify
+}
+
+export function cannotInit(errno: number): WatchError {
   const name = kernel.errnoName(errno)
   if (errno === -kernel.ERRNO.EMFILE || errno === -kernel.ERRNO.ENFILE) {
     const text = `cannot make an inotify instance: ${name}. Either this user has too many: ${mend('max_user_instances')}; or this process has too many open files: ulimit -n`

@@ -14,6 +14,10 @@ export const toBytes = (path: RawPath): Buffer => Buffer.from(path, 'latin1')
 export const join = (directory: RawPath, name: RawPath): RawPath =>
   directory === ROOT ? name : (`${directory}/${name}` as RawPath)
 
+/** Whether an absolute path is this directory, or below it. */
+export const isWithin = (path: RawPath, directory: RawPath): boolean =>
+  path === directory || path.startsWith(directory === '/' ? directory : `${directory}/`)
+
 /** The path as a person may read it: UTF-8, with control characters escaped so that it stays on its line. */
 export const printable = (path: RawPath): string =>
   toBytes(path)

@@ -1,6 +1,6 @@
 import * as kernel from './kernel.js'
 import { join, type RawPath, ROOT } from './raw-path.js'
-import type { WatchNode, WatchTable } from './watch-table.js'
+import { NONE, type WatchTable, type Wd } from './watch-table.js'
 
 /** What a scan needs from the tree it works for. */
 export interface ScanTree {
@@ -8,19 +8,23 @@ export interface ScanTree {
   readonly exclude: ((path: RawPath, isDir: boolean) => boolean) | undefined
   /** A descriptor of the directory, or the negative errno. */
   openDirectory(path: RawPath): number
-  /** The wd, or the negative errno. */
-  watch(fd: number, isRoot: boolean): number
-  onDisplaced(node: WatchNode): void
-  onWatched(parent: WatchNode, name: RawPath): void
-  onBlind(parent: WatchNode, name: RawPath, errno: number): void
+  /** Each returns the wd, or the negative errno. */
+  watchRoot(fd: number): number
+  watch(fd: number): number
+  watchIn(fd: number, name: RawPath): number
+  onDisplaced(wd: Wd): void
+  onWatched(parent: Wd, name: RawPath): void
+  onBlind(parent: Wd, name: RawPath, errno: number): void
   /** What is at the root's path is not the directory that is watched as the root. */
   onRootChanged(): void
 }
 
 /** A directory on the way down. */
 interface Frame {
-  node: WatchNode
+  wd: Wd
   fd: number // -1: lent out, see DESCRIPTORS_MAX
+  /** Of a filesystem that counts subdirectories. */
+  device: number | undefined
   listed: boolean
   subdirectories: RawPath[]
 }
@@ -34,6 +38,9 @@ const DESCRIPTORS_MAX = 32
  * There is no moment at which a directory can change unseen: it is opened, then that very descriptor is watched, then that very
  * descriptor is listed, and its subdirectories are opened from it. What appears before the listing is in the listing,
  * what appears after it is an event.
+ *
+ * Most directories have no subdirectories. Where the filesystem tells, those are not even opened: watched by name in the descriptor
+ * of their parent, then asked. If meanwhile the name became another's, the parent, which is watched, has an event of it.
  */
 export class Scan {
   readonly #tree: ScanTree
@@ -43,13 +50,13 @@ export class Scan {
     this.#tree = tree
   }
 
-  /** Begins at `name` in `parent`, or at the root when `parent` is null. False when there is no directory. */
-  begin(parent: WatchNode | null, name: RawPath): boolean {
+  /** Begins at `name` in `parent`, or at the root when `parent` is NONE. False when there is no directory. */
+  begin(parent: Wd, name: RawPath): boolean {
     const { table } = this.#tree
-    const path = parent === null ? ROOT : table.pathOfChild(parent, name)
+    const path = parent === NONE ? ROOT : table.pathOfChild(parent, name)
     if (path === undefined) return false
     const fd = this.#tree.openDirectory(path)
-    if (parent === null) return this.#beginAtRoot(fd)
+    if (parent === NONE) return this.#beginAtRoot(fd)
     return this.#enter(parent, name, fd)
   }
 
@@ -68,7 +75,7 @@ export class Scan {
   }
 
   #step(frame: Frame): void {
-    if (!this.#tree.table.has(frame.node)) this.#pop()
+    if (!this.#tree.table.has(frame.wd)) this.#pop()
     else if (!frame.listed) this.#list(frame)
     else if (frame.subdirectories.length === 0) this.#pop()
     else this.#descend(frame)
@@ -80,35 +87,43 @@ export class Scan {
     const { exclude, table } = this.#tree
     if (exclude === undefined || frame.subdirectories.length === from) return
     const added = frame.subdirectories.splice(from)
-    const path = table.pathOf(frame.node)
+    const path = table.pathOf(frame.wd)
     if (path === undefined) return // detached meanwhile: whoever attaches it will list it again
     for (const name of added) if (!exclude(join(path, name), true)) frame.subdirectories.push(name)
   }
 
   #descend(frame: Frame): void {
     const name = frame.subdirectories.pop()!
-    if (frame.fd < 0) frame.fd = this.#reopen(frame.node)
+    if (frame.fd < 0) frame.fd = this.#reopen(frame.wd)
     // A directory that cannot be reopened was renamed or removed: that event is queued, and brings a new scan.
     if (frame.fd < 0) {
       this.#pop()
       return
     }
-    const fd = kernel.openDirectory(frame.fd, name)
+    const fd = this.#watchLeaf(frame, name) ? undefined : kernel.openDirectory(frame.fd, name)
     if (frame.subdirectories.length === 0) this.#pop() // before going down, so that a long chain needs no stack
-    this.#enter(frame.node, name, fd)
+    if (fd !== undefined) this.#enter(frame.wd, name, fd)
   }
 
-  #reopen(node: WatchNode): number {
-    const path = this.#tree.table.pathOf(node)
+  /** Watches a directory that surely has no subdirectories. False when it may be of another kind, or cannot be watched. */
+  #watchLeaf({ wd: parent, fd, device }: Frame, name: RawPath): boolean {
+    if (device === undefined) return false
+    const wd = this.#tree.watchIn(fd, name)
+    if (wd < 0) return false
+    this.#attach(wd, parent, name)
+    return kernel.hasNoSubdirectories(fd, device, name)
+  }
+
+  #reopen(wd: Wd): number {
+    const path = this.#tree.table.pathOf(wd)
     return path === undefined ? -1 : this.#tree.openDirectory(path)
   }
 
   #beginAtRoot(fd: number): boolean {
     const { root } = this.#tree.table
-    const wd = fd < 0 ? fd : this.#tree.watch(fd, true)
-    if (wd === root.wd) {
-      root.seen = this.#tree.table.scanNumber
-      this.#push(root, fd)
+    const wd = fd < 0 ? fd : this.#tree.watchRoot(fd)
+    if (wd === root) {
+      this.#push(root, fd, kernel.countingDevice(fd))
       return true
     }
     if (fd >= 0) kernel.close(fd)
@@ -117,29 +132,35 @@ export class Scan {
   }
 
   /** Watches the directory that `fd` (or the errno of opening it) is. False when there is none. */
-  #enter(parent: WatchNode, name: RawPath, fd: number): boolean {
+  #enter(parent: Wd, name: RawPath, fd: number): boolean {
     if (fd < 0) return this.#cannotWatch(parent, name, fd)
-    const wd = this.#tree.watch(fd, false)
+    const wd = this.#tree.watch(fd)
     if (wd < 0) {
       kernel.close(fd)
       return this.#cannotWatch(parent, name, wd)
     }
-    const attached = this.#tree.table.attach(wd, parent, name)
-    if (attached?.displaced) this.#tree.onDisplaced(attached.displaced)
-    if (attached === undefined || kernel.hasNoSubdirectories(fd)) kernel.close(fd)
-    else this.#push(attached.node, fd)
-    this.#tree.onWatched(parent, name)
+    const device = kernel.countingDevice(fd)
+    if (!this.#attach(wd, parent, name) || kernel.hasNoSubdirectories(fd, device)) kernel.close(fd)
+    else this.#push(wd, fd, device)
     return true
   }
 
-  #cannotWatch(parent: WatchNode, name: RawPath, errno: number): boolean {
+  /** False when the directory contains its parent. */
+  #attach(wd: Wd, parent: Wd, name: RawPath): boolean {
+    const displaced = this.#tree.table.attach(wd, parent, name)
+    if (displaced !== undefined && displaced !== NONE) this.#tree.onDisplaced(displaced)
+    this.#tree.onWatched(parent, name)
+    return displaced !== undefined
+  }
+
+  #cannotWatch(parent: Wd, name: RawPath, errno: number): boolean {
     if (isOrdinary(errno)) return false
     this.#tree.onBlind(parent, name, errno)
     return true
   }
 
-  #push(node: WatchNode, fd: number): void {
-    this.#frames.push({ node, fd, listed: false, subdirectories: [] })
+  #push(wd: Wd, fd: number, device: number | undefined): void {
+    this.#frames.push({ wd, fd, device, listed: false, subdirectories: [] })
     const lender = this.#frames.at(-1 - DESCRIPTORS_MAX)
     if (lender === undefined || lender.fd < 0) return
     kernel.close(lender.fd)

@@ -4,15 +4,10 @@ import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { image, makeLarge, overlaid, subvolumeOf } from './filesystems.js'
 import { temporaryDirectory, watching } from './watching.js'
 
 const skip = process.geteuid?.() !== 0 && 'only root may'
-
-/** More directories than inotify is taken for. */
-function makeLarge(root: string): void {
-  for (let i = 0; i < 42; i++)
-    for (let k = 0; k < 100; k++) fs.mkdirSync(join(root, `${i}`, `${k}`), { recursive: true })
-}
 
 /** How a tree is watched by itself, and that a change in it is told. */
 async function chosen(t: TestContext, root: string) {
@@ -22,19 +17,6 @@ async function chosen(t: TestContext, root: string) {
   const { choice } = watcher
   await watcher.close()
   return choice
-}
-
-/** A filesystem in a file, mounted. */
-function image(t: TestContext, type: 'ext4' | 'xfs' | 'btrfs'): string {
-  const place = temporaryDirectory(t)
-  const file = join(place, 'image')
-  fs.closeSync(fs.openSync(file, 'w'))
-  fs.truncateSync(file, 400 << 20)
-  execFileSync(`mkfs.${type}`, type === 'ext4' ? ['-q', '-F', file] : ['-q', file])
-  const root = join(place, 'root')
-  fs.mkdirSync(root)
-  execFileSync('mount', ['-o', 'loop', file, root])
-  return root
 }
 
 test('a small tree: inotify', { skip }, async (t) => {
@@ -58,20 +40,13 @@ test('a large tree of which most is left out: inotify', { skip }, async (t) => {
 })
 
 test('a large tree on a btrfs subvolume, or on overlayfs: inotify, and why', { skip }, async (t) => {
-  const place = image(t, 'btrfs')
-  execFileSync('btrfs', ['-q', 'subvolume', 'create', join(place, 'sub')])
-  makeLarge(join(place, 'sub'))
-  const subvolume = await chosen(t, join(place, 'sub'))
+  const sub = subvolumeOf(image(t, 'btrfs'))
+  makeLarge(sub)
+  const subvolume = await chosen(t, sub)
   assert.equal(subvolume.backend, 'inotify')
-  assert.match(subvolume.reason, /fanotify_mark .* EXDEV \(a btrfs subvolume\)/)
+  assert.match(subvolume.reason, /cannot watch \/.*\/sub by fanotify: fanotify_mark: EXDEV \(a btrfs subvolume\)/)
 
-  const stage = temporaryDirectory(t)
-  execFileSync('mount', ['-t', 'tmpfs', 'none', stage])
-  for (const name of ['lower', 'upper', 'work', 'root']) fs.mkdirSync(join(stage, name))
-  makeLarge(join(stage, 'lower'))
-  const layers = ['lower', 'upper', 'work'].map((name) => `${name}dir=${join(stage, name)}`).join(',')
-  execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', layers, join(stage, 'root')])
-  const overlay = await chosen(t, join(stage, 'root'))
+  const overlay = await chosen(t, overlaid(t, makeLarge))
   assert.equal(overlay.backend, 'inotify')
   assert.match(overlay.reason, /cannot watch .* by fanotify/)
 })

@@ -36,15 +36,22 @@ function record(mask: number, ...infos: Buffer[]): Buffer {
 
 const handle = Buffer.concat([FSID, Buffer.from([8, 0, 0, 0, 1, 0, 0, 0]), HANDLE]).toString('latin1')
 
-test('a name, a rename, a target, an overflow', () => {
+test('a name, a rename, a target that is a directory, an overflow', () => {
   const bytes = Buffer.concat([
     record(FAN.CREATE, info(INFO.DFID_NAME, 'n\xe4me'), info(INFO.FID)),
+    record(FAN.CREATE | FAN.ONDIR, info(INFO.DFID_NAME, 'n\xe4me'), info(INFO.FID)),
     record(FAN.RENAME | FAN.ONDIR, info(INFO.OLD_DFID_NAME, 'old'), info(INFO.NEW_DFID_NAME, 'new')),
     record(FAN.Q_OVERFLOW),
-    record(FAN.ATTRIB, info(99), info(INFO.FID)),
+    record(FAN.ATTRIB | FAN.ONDIR, info(99), info(INFO.FID)),
   ])
   assert.deepEqual(decodeRecords(bytes), [
-    { mask: FAN.CREATE, place: { directory: handle, name: 'n\xe4me' }, from: undefined, target: handle },
+    { mask: FAN.CREATE, place: { directory: handle, name: 'n\xe4me' }, from: undefined, target: undefined },
+    {
+      mask: FAN.CREATE | FAN.ONDIR,
+      place: { directory: handle, name: 'n\xe4me' },
+      from: undefined,
+      target: handle,
+    },
     {
       mask: FAN.RENAME | FAN.ONDIR,
       place: { directory: handle, name: 'new' },
@@ -52,7 +59,7 @@ test('a name, a rename, a target, an overflow', () => {
       target: undefined,
     },
     { mask: FAN.Q_OVERFLOW, place: undefined, from: undefined, target: undefined },
-    { mask: FAN.ATTRIB, place: undefined, from: undefined, target: handle },
+    { mask: FAN.ATTRIB | FAN.ONDIR, place: undefined, from: undefined, target: handle },
   ])
 })
 

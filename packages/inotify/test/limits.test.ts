@@ -32,6 +32,18 @@ test('an overflow is one look everywhere, and everything is watched afterwards',
   }
 })
 
+test('more new directories than can wait are one look everywhere', async (t) => {
+  const root = temporaryDirectory(t)
+  const { watcher, hints, errors, settled } = await watching(t, root)
+  // The main thread is busy until all are there, and then reads faster than it can look.
+  const made = spawnSync('sh', ['-c', 'cd "$1" && seq 150000 | xargs mkdir', 'sh', root])
+  assert.equal(made.status, 0, String(made.stderr))
+  await settled()
+  assert.deepEqual(errors, [])
+  assert.equal(watcher.stats.watches, 150_001)
+  assert.ok(hints.some((hint) => hint.kind === 'tree' && hint.path === '' && hint.overflow))
+})
+
 test('a refused watch limit leaves no directory unnoticed: counted, told with its mend', (t) => {
   const root = temporaryDirectory(t)
   for (let i = 0; i < 50; i++) fs.mkdirSync(join(root, `${i}`))

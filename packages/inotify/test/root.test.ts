@@ -3,9 +3,10 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { TreeWatcher } from '../src/index.js'
-import { assertWatches, temporaryDirectory, type Watching, watching } from './watching.js'
+import { assertWatches, BACKEND, temporaryDirectory, type Watching, watching } from './watching.js'
 
 const INDEX = pathToFileURL(join(import.meta.dirname, '../src/index.js')).href
 const isRoot = process.getuid!() === 0
@@ -155,6 +156,39 @@ test('a directory bound below itself does not trap the scan', { skip: !isRoot },
   assertWatches(watcher, 2)
   fs.writeFileSync(join(root, 'a', 'f'), '')
   await heard({ kind: 'entry', path: 'a/f' })
+})
+
+test('a directory with the root bound below it is moved out: the root is heard', { skip: !isRoot }, async (t) => {
+  const place = temporaryDirectory(t)
+  const root = join(place, 'root')
+  fs.mkdirSync(join(root, 'd', 'm'), { recursive: true })
+  execFileSync('mount', ['--bind', root, join(root, 'd', 'm')])
+  const { heard, settled } = await watching(t, root)
+  fs.mkdirSync(join(root, 'd', 'new'))
+  fs.renameSync(join(root, 'd'), join(place, 'd'))
+  await settled()
+  await sleep(300) // by then the watches of what has left are gone
+  fs.writeFileSync(join(root, 'f'), '')
+  await heard({ kind: 'entry', path: 'f' })
+})
+
+test('a directory of the tree is bound to another place in it, and unbound: it is heard', {
+  skip: !isRoot,
+}, async (t) => {
+  const { root, heard } = await watching(t, undefined)
+  fs.mkdirSync(join(root, 'e', 'sub'), { recursive: true })
+  fs.mkdirSync(join(root, 'd', 'm'), { recursive: true })
+  await heard({ kind: 'tree', path: 'd' })
+  execFileSync('mount', ['--bind', join(root, 'e'), join(root, 'd', 'm')])
+  if (BACKEND === 'inotify') await heard({ kind: 'tree', path: 'd/m' })
+  else await sleep(300) // for fanotify it is no news, but that it was there is
+  execFileSync('umount', [join(root, 'd', 'm')])
+  await heard({ kind: 'unmounted', path: 'd/m' })
+  await sleep(300) // by then the watches of what has left are gone
+  for (const path of ['e/f', 'e/sub/f', 'd/m/f']) {
+    fs.writeFileSync(join(root, path), '')
+    await heard({ kind: 'entry', path })
+  }
 })
 
 test('a root that is no directory is refused with the reason', async (t) => {

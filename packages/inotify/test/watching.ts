@@ -76,7 +76,8 @@ export async function watching(
 const matches = (hint: Hint, expected: Partial<Record<string, unknown>>): boolean =>
   Object.entries(expected).every(([key, value]) => (hint as Record<string, unknown>)[key] === value)
 
-const PATIENCE_MS = 20_000
+/** A queue that was filled for a minute takes another to be emptied. */
+const PATIENCE_MS = 20_000 + Number(process.env.TORTURE_SECONDS ?? 0) * 2_000
 
 export async function eventually<T>(what: string, found: () => T): Promise<NonNullable<T>> {
   const giveUpMs = Date.now() + PATIENCE_MS

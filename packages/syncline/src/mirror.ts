@@ -331,9 +331,7 @@ export class Mirror {
 
   #markTree(path: RawPath, overflow: boolean): void {
     if (!overflow) return this.#hints.markAll({ path, scope: 'tree' })
-    this.log.warn(
-      'the kernel dropped events (its queue was full): looking everywhere; a larger fs.inotify.max_queued_events helps',
-    )
+    this.log.warn('events were lost, or the source was away for a moment: looking everywhere')
     this.#hints.markAll({ path, scope: 'tree', quick: true, sinceMs: this.#watcher?.drainedAtMs ?? 0 })
   }
 

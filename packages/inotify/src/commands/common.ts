@@ -21,8 +21,6 @@ export const COMMON: readonly OptionSpec[] = [
   { long: 'filesystem', short: 'S' },
 ]
 
-type Pattern = { kind: 'exclude' | 'include'; matches: (path: string) => boolean }
-
 /** The options that both commands have, as they are met. */
 export class Common {
   recursive = false
@@ -35,7 +33,7 @@ export class Common {
   filesystem = false
   /** What was read of it, for whoever goes on in our place. */
   standardInput: Buffer = Buffer.alloc(0)
-  #fromFile: string | undefined
+  #fromFile: RawPath | undefined
   readonly #patterns = new Map<string, string>()
   /** Of which only the last one counts. */
   readonly #repeated = new Set<string>()
@@ -75,7 +73,7 @@ export class Common {
     for (const option of this.#repeated) this.onRepeated(option)
     const [option, text] = [...this.#patterns][0] ?? []
     if (option === undefined || text === undefined) return () => false
-    const kind: Pattern['kind'] = option.startsWith('exclude') ? 'exclude' : 'include'
+    const kind = option.startsWith('exclude') ? 'exclude' : 'include'
     const matches = kernel.expression(text, option.endsWith('i'))
     if (matches === undefined) throw new UsageError(`Error in \`${kind}' regular expression.`)
     return (path) => matches(path) === (kind === 'exclude')
@@ -97,14 +95,14 @@ export class Common {
 
   #setFromFile(value: string): void {
     if (this.#fromFile !== undefined) throw new UsageError('Multiple --fromfile options given.')
-    this.#fromFile = value
+    this.#fromFile = value as RawPath
   }
 
   #listed(): RawPath[] {
     if (this.#fromFile === undefined) return []
     let bytes: Buffer
     try {
-      bytes = readFileSync(this.#fromFile === '-' ? 0 : toArgumentBytes(this.#fromFile))
+      bytes = readFileSync(this.#fromFile === '-' ? 0 : toBytes(this.#fromFile))
     } catch (error) {
       const { code, errno = 0 } = error as NodeJS.ErrnoException
       if (code !== 'EISDIR') this.warn(`Couldn't open ${this.#fromFile}: ${kernel.strerror(errno)}`)
@@ -122,10 +120,7 @@ export class Common {
   }
 }
 
-export const withoutSlash = (path: string): string => (path.endsWith('/') ? path.slice(0, -1) : path)
-
-/** Words of the command line are one character a byte, see `rawArguments`. */
-export const toArgumentBytes = (word: string): Buffer => toBytes(word as RawPath)
+const withoutSlash = (path: string): string => (path.endsWith('/') ? path.slice(0, -1) : path)
 
 /** Node has decoded them as UTF-8; what was none cannot be had back but from the kernel. One character a byte. */
 export function rawArguments(args: readonly string[]): string[] {

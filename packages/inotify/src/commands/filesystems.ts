@@ -1,11 +1,10 @@
 import { WatchError } from '../errors.js'
 import { IN } from '../events.js'
-import { withDirectory } from '../fanotify/directories.js'
 import { FAN } from '../fanotify/records.js'
 import { FanotifyGroup, type FilesystemEvent } from '../groups.js'
 import * as kernel from '../kernel.js'
 import { mountsWithin } from '../mounts.js'
-import { type RawPath, ROOT, toBytes } from '../raw-path.js'
+import { isWithin, type RawPath, ROOT, toBytes } from '../raw-path.js'
 import { UsageError } from './getopt.js'
 import type { PathEvent } from './watch-list.js'
 
@@ -20,11 +19,9 @@ export function watchFilesystem(
   onEvents: (events: PathEvent[]) => void,
   onError: (error: Error) => void,
 ): void {
-  const real = withDirectory(path, kernel.pathOf)
+  const real = kernel.withDirectory(path, kernel.pathOf)
   if (typeof real === 'number') throw new UsageError(`Couldn't watch ${path}: ${kernel.strerror(real)}`)
-  const points = [...mountsWithin('/' as RawPath).keys()].filter(
-    (point) => point === '/' || real === point || real.startsWith(`${point}/`),
-  )
+  const points = [...mountsWithin('/' as RawPath).keys()].filter((point) => isWithin(real, point))
   const mount = points.reduce((longest, point) => (point.length > longest.length ? point : longest), '/' as RawPath)
   let group: FanotifyGroup
   try {

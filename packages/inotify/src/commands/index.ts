@@ -1,7 +1,7 @@
 import { inotifywait } from './inotifywait.js'
 import { inotifywatch } from './inotifywatch.js'
 
-/** inotify-tools' commands by their names. Those that begin with `fsnotify` watch by fanotify unless told otherwise. */
+/** inotify-tools' commands by their names. */
 export const COMMANDS: Readonly<Record<string, (program: string, args: readonly string[]) => void>> = {
   inotifywait,
   fsnotifywait: inotifywait,

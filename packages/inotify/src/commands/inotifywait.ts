@@ -1,16 +1,16 @@
 import { spawn } from 'node:child_process'
 import { closeSync, openSync, realpathSync } from 'node:fs'
-import { WatchError } from '../errors.js'
 import { IN } from '../events.js'
 import * as kernel from '../kernel.js'
-import { COMMON, Common, rawArguments, toArgumentBytes } from './common.js'
+import { type RawPath, ROOT, toBytes } from '../raw-path.js'
+import { COMMON, Common, rawArguments } from './common.js'
 import { watchFilesystem } from './filesystems.js'
 import { type OptionSpec, parseOptions, UsageError } from './getopt.js'
 import { waitHelp } from './help.js'
 import { csvLine, formattedLine, isUsable, type Line, plainLine } from './lines.js'
 import { print, say } from './output.js'
-import { cannotInit, cannotWatch } from './problems.js'
-import { type PathEvent, WatchList } from './watch-list.js'
+import { cannotWatch, openWatchList } from './problems.js'
+import type { PathEvent } from './watch-list.js'
 
 const EXIT = { EVENT: 0, FAILURE: 1, TIMEOUT: 2, USR1: 138 } as const
 
@@ -53,7 +53,7 @@ class Settings {
   daemon = false
   syslog = false
   quiet = 0
-  outfile: string | undefined
+  outfile: RawPath | undefined
   #csv = false
   #newline = true
   #format: string | undefined
@@ -77,7 +77,7 @@ class Settings {
     else if (option === 'syslog') this.syslog = true
     else if (option === 'outfile') {
       if (this.outfile !== undefined) throw new UsageError('Multiple --outfile options given.')
-      this.outfile = value
+      this.outfile = value as RawPath
     } else if (option === 'format') this.#format = value
     else if (option === 'no-newline') this.#newline = false
     else if (option === 'timefmt') this.#timeFormat = value
@@ -113,10 +113,10 @@ class Settings {
 function detach(settings: Settings, args: readonly string[], operands: readonly string[]): void {
   settings.common.filter()
   const { watched } = settings.common.paths(operands)
-  const file = settings.outfile ?? ''
+  const file = settings.outfile ?? ROOT
   let out: number
   try {
-    out = openSync(realpathSync.native(toArgumentBytes(file), 'buffer'), 'a', 0o600)
+    out = openSync(realpathSync.native(toBytes(file), 'buffer'), 'a', 0o600)
   } catch (error) {
     const { code, errno = 0 } = error as NodeJS.ErrnoException
     if (code !== 'EISDIR') throw new UsageError(`${kernel.strerror(errno)}: ${file}`)
@@ -158,7 +158,7 @@ class Waiting {
     const hides = common.filter()
     if (common.filesystem) return this.#beginFilesystems(operands, hides)
     const grows = monitor && common.recursive
-    const list = this.#list({
+    const list = openWatchList({
       // New directories are told of even when nobody has asked for that.
       mask: this.#asked | (grows ? IN.MOVED_FROM | IN.MOVED_TO | IN.CREATE : 0),
       followsLinks: common.followsLinks,
@@ -197,15 +197,6 @@ class Waiting {
     process.on('SIGUSR1', () => process.exit(EXIT.USR1))
     if (this.#settings.quiet === 0) this.#say('Watches established.')
     this.#rearm()
-  }
-
-  #list(options: ConstructorParameters<typeof WatchList>[0]): WatchList {
-    try {
-      return new WatchList(options)
-    } catch (error) {
-      if (!(error instanceof WatchError)) throw error
-      throw new UsageError(cannotInit(error))
-    }
   }
 
   #say(line: string): void {
@@ -247,9 +238,9 @@ class Waiting {
   }
 }
 
-function opened(file: string): number {
+function opened(file: RawPath): number {
   try {
-    return openSync(toArgumentBytes(file), 'a', 0o600)
+    return openSync(toBytes(file), 'a', 0o600)
   } catch {
     throw new UsageError(`Failed to open output file ${file}`)
   }

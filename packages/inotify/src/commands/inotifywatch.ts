@@ -1,4 +1,3 @@
-import { WatchError } from '../errors.js'
 import { IN } from '../events.js'
 import * as kernel from '../kernel.js'
 import { COMMON, Common, rawArguments } from './common.js'
@@ -7,8 +6,8 @@ import { watchFilesystem } from './filesystems.js'
 import { type OptionSpec, parseOptions, UsageError } from './getopt.js'
 import { watchHelp } from './help.js'
 import { print, say } from './output.js'
-import { cannotInit, cannotWatch } from './problems.js'
-import { type PathEvent, WatchList } from './watch-list.js'
+import { cannotWatch, openWatchList } from './problems.js'
+import type { PathEvent, WatchList } from './watch-list.js'
 
 const OPTIONS: readonly OptionSpec[] = [
   ...COMMON,
@@ -103,7 +102,7 @@ class Counting {
     const { recursive, followsLinks } = common
     const hides = common.filter()
     if (common.filesystem) return this.#beginFilesystems(operands, hides)
-    const list = watchList({
+    const list = openWatchList({
       mask,
       followsLinks,
       recursive,
@@ -212,15 +211,6 @@ class Counting {
           path,
         ),
       )
-  }
-}
-
-function watchList(options: ConstructorParameters<typeof WatchList>[0]): WatchList {
-  try {
-    return new WatchList(options)
-  } catch (error) {
-    if (!(error instanceof WatchError)) throw error
-    throw new UsageError(cannotInit(error))
   }
 }
 

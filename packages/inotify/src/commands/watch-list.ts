@@ -38,6 +38,8 @@ const LISTING = IN.OPEN | IN.ACCESS | IN.CLOSE_NOWRITE
 const NOTHING = IN.DELETE_SELF
 /** The other half of a rename comes within microseconds, when it comes. */
 const PARTNER_MS = 100
+/** So many at once are not waited for. */
+const MOVES_MAX = 1024
 
 /** What inotifywait and inotifywatch watch: paths as they were given, and trees below them. */
 export class WatchList {
@@ -63,11 +65,6 @@ export class WatchList {
   /** In the order in which they were set. */
   get watched(): Iterable<string> {
     return this.#paths.values()
-  }
-
-  close(): Promise<void> {
-    clearTimeout(this.#timer)
-    return this.#queue.close()
   }
 
   /** Watches a path that was given, and with `recursive` what is below it. Returns 0, or the negative errno. */
@@ -148,6 +145,7 @@ export class WatchList {
     if (this.options.hides(path) || this.#wasTold(wd, event)) return
     events.push({ watched, name, mask, cookie })
     if (!this.options.grows || !(mask & IN.ISDIR) || name === '') return
+    if (this.#moved.size >= MOVES_MAX) this.#endMoves()
     if (mask & IN.MOVED_FROM) this.#moved.set(cookie, `${path}/`)
     else if (mask & IN.CREATE || (mask & IN.MOVED_TO && !arrives))
       this.#appeared(path, (mask & IN.CREATE) !== 0, events)
@@ -171,6 +169,7 @@ export class WatchList {
 
   /** What was moved and has not arrived has left the tree. */
   #endMoves(): void {
+    clearTimeout(this.#timer)
     this.#timer = undefined
     for (const from of this.#moved.values()) {
       for (const [wd, path] of this.#paths) {

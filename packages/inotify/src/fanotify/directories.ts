@@ -1,6 +1,6 @@
 import * as kernel from '../kernel.js'
 import { type Mount, mountsWithin } from '../mounts.js'
-import { join, type RawPath, ROOT } from '../raw-path.js'
+import { isWithin, join, type RawPath, ROOT } from '../raw-path.js'
 import { FAN, type FanotifyRecord, FSID_BYTES, type Handle, type Place } from './records.js'
 
 /** Directories whose paths are remembered; then all are forgotten, and asked for again as they are needed. */
@@ -148,14 +148,28 @@ export class Directories {
 
   /** Root-relative, unless it is not below the root, or excluded. */
   #below(absolute: RawPath): RawPath | undefined {
+    if (!isWithin(absolute, this.root)) return undefined
+    const path = this.relative(absolute)
+    return this.excludes(path) ? undefined : path
+  }
+
+  /** Of an absolute path at or below the root. */
+  relative(absolute: RawPath): RawPath {
     if (absolute === this.root) return ROOT
-    const start = this.root === '/' ? 1 : this.root.length + 1
-    if (this.root !== '/' && !absolute.startsWith(`${this.root}/`)) return undefined
-    const path = absolute.slice(start) as RawPath
-    if (this.exclude === undefined) return path
+    return absolute.slice(this.root === '/' ? 1 : this.root.length + 1) as RawPath
+  }
+
+  absolute(path: RawPath): RawPath {
+    return path === ROOT ? this.root : join(this.root === '/' ? ROOT : this.root, path)
+  }
+
+  /** Whether this directory is excluded, or one above it. */
+  excludes(path: RawPath): boolean {
+    const { exclude } = this
+    if (exclude === undefined || path === ROOT) return false
     for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1))
-      if (this.exclude(path.slice(0, at) as RawPath, true)) return undefined
-    return this.exclude(path, true) ? undefined : path
+      if (exclude(path.slice(0, at) as RawPath, true)) return true
+    return exclude(path, true)
   }
 
   /** A directory that is gone was somewhere: its own end, among the same records, says where. */
@@ -172,37 +186,23 @@ export class Directories {
     this.#departed.delete(handle) // a loop cannot be, but what a kernel says is not to hang us
     const path = this.pathAt(place)
     this.#departed.set(handle, place)
-    if (path === undefined || this.exclude?.(path, true)) return undefined
-    return path
+    return path === undefined || this.exclude?.(path, true) ? undefined : path
   }
 }
 
-const isWithin = (path: RawPath, directory: RawPath) =>
-  path === directory || path.startsWith(directory === '/' ? directory : `${directory}/`)
-
 const isShortage = (errno: number) => errno === -kernel.ERRNO.EMFILE || errno === -kernel.ERRNO.ENFILE
 
-/** What shows at the root and below it, of all that is mounted. Undefined when the root cannot be opened. */
+/** What shows at the root and below it, of all that is mounted and can be opened. */
 export function filesystemsWithin(root: RawPath): Filesystem[] {
   const found: Filesystem[] = []
   const mounts = mountsWithin(root)
   // What the root itself is on may be mounted far above it.
-  if (!mounts.has(root)) mounts.set(root, { id: '', point: root, type: '' })
+  if (!mounts.has(root)) mounts.set(root, { id: '', point: root })
   for (const mount of mounts.values()) {
-    const fsid = withDirectory(mount.point, kernel.filesystemId)
+    const fsid = kernel.withDirectory(mount.point, kernel.filesystemId)
     if (typeof fsid === 'string') found.push({ mount, fsid })
   }
   return found
-}
-
-export function withDirectory<T>(path: RawPath, work: (fd: number) => T): T | number {
-  const fd = kernel.openDirectory(undefined, path, true)
-  if (fd < 0) return fd
-  try {
-    return work(fd)
-  } finally {
-    kernel.close(fd)
-  }
 }
 
 /** Undefined when it has none. */

@@ -6,8 +6,8 @@ import { MountWatch, mountsWithin } from '../mounts.js'
 import { KernelQueue } from '../queue.js'
 import { join, printable, type RawPath, ROOT } from '../raw-path.js'
 import { cannotOpenRoot, remoteName } from '../root.js'
-import { Directories, type Filesystem, filesystemsWithin, withDirectory } from './directories.js'
-import { decodeRecords, FAN, type FanotifyRecord, type Handle, type Place } from './records.js'
+import { Directories, type Filesystem, filesystemsWithin } from './directories.js'
+import { decodeRecords, FAN, type FanotifyRecord, GROUP, type Handle, type Place } from './records.js'
 
 const EVENTS = FAN.CREATE | FAN.DELETE | FAN.MODIFY | FAN.CLOSE_WRITE | FAN.ATTRIB | FAN.ONDIR
 /** FAN_RENAME is not to be ignored anywhere: what is renamed into the tree would be lost. */
@@ -71,7 +71,7 @@ export class FanotifyTree implements WatchedTree {
   ) {
     const { identity, path } = rootAt(rootPath)
     this.identity = identity
-    const group = kernel.fanotifyInit(FAN.GROUP)
+    const group = kernel.fanotifyInit(GROUP)
     if (group < 0) throw cannot(rootPath, `fanotify_init: ${kernel.errnoName(group)}${mendInit(group)}`)
     const queue = KernelQueue.of(
       group,
@@ -86,11 +86,11 @@ export class FanotifyTree implements WatchedTree {
       this.#mountWatch = new MountWatch(() => this.#mountsChanged())
       for (const filesystem of filesystemsWithin(path)) {
         const { point } = filesystem.mount
-        if (this.#isExcluded(point)) continue
+        if (this.#directories.excludes(this.#directories.relative(point))) continue
         const problem = this.#mark(filesystem)
         if (problem === undefined) continue
-        const isRemote = remoteName(Number(withDirectory(point, kernel.filesystemType))) !== undefined
-        if ((wholly && !isRemote) || point === path) throw cannot(rootPath, problem)
+        const isRemote = remoteName(Number(kernel.withDirectory(point, kernel.filesystemType))) !== undefined
+        if ((wholly && !isRemote) || point === path) throw cannot(point, problem)
         this.#leaveBlind(filesystem, problem)
       }
       this.#rootHandle = this.#findWay(path)
@@ -196,7 +196,8 @@ export class FanotifyTree implements WatchedTree {
     if (mask & FAN.DELETE) this.#hints.push({ kind: 'entry', path, isDir: true, gone: true })
     if (mask & FAN.CREATE) {
       // Of both no one knows which came first.
-      if (!(mask & FAN.DELETE) || kernel.isDirectory(this.#absolute(path))) this.#hints.push({ kind: 'tree', path })
+      if (!(mask & FAN.DELETE) || kernel.isDirectory(this.#directories.absolute(path)))
+        this.#hints.push({ kind: 'tree', path })
     } else if (mask & FAN.ATTRIB) this.#hints.push({ kind: 'entry', path, isDir: true, attribOnly: true })
   }
 
@@ -205,7 +206,7 @@ export class FanotifyTree implements WatchedTree {
     const entry = { kind: 'entry', path, isDir: false } as const
     if (mask & FAN.DELETE) this.#hints.push({ ...entry, gone: true })
     const written = (mask & FAN.CLOSE_WRITE) !== 0
-    if (mask & FAN.CREATE && !kernel.mayBeBeingWritten(this.#absolute(path))) this.#hints.push(entry)
+    if (mask & FAN.CREATE && !kernel.mayBeBeingWritten(this.#directories.absolute(path))) this.#hints.push(entry)
     else if (mask & (FAN.CREATE | FAN.MODIFY) && !written) this.#hints.push({ kind: 'writing', path })
     if (written) this.#hints.push({ ...entry, closed: true })
     if (mask & FAN.ATTRIB) this.#hints.push({ ...entry, attribOnly: true })
@@ -277,10 +278,6 @@ export class FanotifyTree implements WatchedTree {
     }, LOOK_MS)
   }
 
-  #absolute(path: RawPath): RawPath {
-    return join(this.#directories.root === '/' ? ('/' as RawPath) : this.#directories.root, path)
-  }
-
   // --- what happens elsewhere
 
   #countOutside(directory: Handle): void {
@@ -310,18 +307,24 @@ export class FanotifyTree implements WatchedTree {
   /** What is wrong, as one line. */
   #mark(filesystem: Filesystem): string | undefined {
     const { point } = filesystem.mount
-    const remote = remoteName(Number(withDirectory(point, kernel.filesystemType)))
-    if (remote !== undefined) return `${printable(point)} is on ${remote}, where others make changes that are not told`
-    const flags = FAN.MARK_ADD | FAN.MARK_FILESYSTEM
-    const result = withDirectory(point, (fd) => kernel.fanotifyMark(this.#queue.fd, flags, EVENTS | FAN.RENAME, fd))
-    if (result < 0) return `fanotify_mark ${printable(point)}: ${kernel.errnoName(result)}${mendMark(result)}`
-    const usable = withDirectory(point, kernel.handleOf)
-    const mount = withDirectory(point, (fd) => (typeof usable === 'string' ? kernel.openByHandle(fd, usable) : usable))
-    if (typeof mount === 'number' && mount < 0)
-      return `open_by_handle_at ${printable(point)}: ${kernel.errnoName(mount)}${mendInit(mount)}`
-    kernel.close(Number(mount))
+    const problem = kernel.withDirectory(point, (fd) => this.#markOpen(fd))
+    if (typeof problem === 'number') return kernel.errnoName(problem)
+    if (problem !== '') return problem
     this.#directories.add(filesystem)
     return undefined
+  }
+
+  /** '' when its filesystem is marked, and what is in it can be found. */
+  #markOpen(fd: number): string {
+    const remote = remoteName(kernel.filesystemType(fd))
+    if (remote !== undefined) return `it is on ${remote}, where others make changes that are not told`
+    const marked = kernel.fanotifyMark(this.#queue.fd, FAN.MARK_ADD | FAN.MARK_FILESYSTEM, EVENTS | FAN.RENAME, fd)
+    if (marked < 0) return `fanotify_mark: ${kernel.errnoName(marked)}${mendMark(marked)}`
+    const handle = kernel.handleOf(fd)
+    const opened = typeof handle === 'number' ? handle : kernel.openByHandle(fd, handle)
+    if (opened < 0) return `open_by_handle_at: ${kernel.errnoName(opened)}${mendInit(opened)}`
+    kernel.close(opened)
+    return ''
   }
 
   #mountsChanged(): void {
@@ -353,17 +356,17 @@ export class FanotifyTree implements WatchedTree {
 
   /** What it covered shows again. */
   #unmounted(point: RawPath): void {
-    const path = this.#relative(point)
+    const path = this.#directories.relative(point)
     this.#hints.push({ kind: 'unmounted', path })
     if (kernel.isDirectory(point)) this.#hints.push({ kind: 'tree', path })
   }
 
   #mounted(filesystem: Filesystem): void {
     const { point } = filesystem.mount
-    if (this.#isExcluded(point)) return
+    if (this.#directories.excludes(this.#directories.relative(point))) return
     const problem = this.#mark(filesystem)
     if (problem !== undefined) this.#leaveBlind(filesystem, problem)
-    this.#hints.push({ kind: 'tree', path: this.#relative(point) })
+    this.#hints.push({ kind: 'tree', path: this.#directories.relative(point) })
   }
 
   #leaveBlind(filesystem: Filesystem, problem: string): void {
@@ -371,34 +374,19 @@ export class FanotifyTree implements WatchedTree {
     this.#directories.add(filesystem)
     this.#blind.add(point)
     this.#blindTimer ??= setInterval(() => this.#lookAtBlind(), BLIND_POLL_MS).unref()
-    this.events.onNotice(`${problem}; what is below ${printable(point)} is looked at every ${BLIND_POLL_MS / 1000} s`)
-  }
-
-  /** It, or a directory above it. */
-  #isExcluded(point: RawPath): boolean {
-    const { exclude } = this.events
-    const path = this.#relative(point)
-    if (exclude === undefined || path === ROOT) return false
-    for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1))
-      if (exclude(path.slice(0, at) as RawPath, true)) return true
-    return exclude(path, true)
+    this.events.onNotice(`${cannot(point, problem).message}; it is looked at every ${BLIND_POLL_MS / 1000} s`)
   }
 
   #lookAtBlind(): void {
-    for (const point of this.#blind) this.#hints.push({ kind: 'tree', path: this.#relative(point) })
+    for (const point of this.#blind) this.#hints.push({ kind: 'tree', path: this.#directories.relative(point) })
     this.flush()
-  }
-
-  #relative(point: RawPath): RawPath {
-    const { root } = this.#directories
-    return (point === root ? ROOT : point.slice(root === '/' ? 1 : root.length + 1)) as RawPath
   }
 
   /** The handles of the root, and of all directories above it: when one of these is moved, the root is. */
   #findWay(root: RawPath): Handle | undefined {
     let rootHandle: Handle | undefined
     for (let path: string = root; ; path = path.slice(0, path.lastIndexOf('/'))) {
-      const handle = withDirectory((path === '' ? '/' : path) as RawPath, (fd) => {
+      const handle = kernel.withDirectory((path === '' ? '/' : path) as RawPath, (fd) => {
         const [fsid, file] = [kernel.filesystemId(fd), kernel.handleOf(fd)]
         return typeof fsid === 'string' && typeof file === 'string' ? ((fsid + file) as Handle) : -1
       })
@@ -413,7 +401,7 @@ export class FanotifyTree implements WatchedTree {
 
 /** The root, without symbolic links. Throws WatchError. */
 function rootAt(rootPath: RawPath): { identity: kernel.Identity; path: RawPath } {
-  const found = withDirectory(rootPath, (fd) => ({ identity: kernel.identityOf(fd), path: kernel.pathOf(fd) }))
+  const found = kernel.withDirectory(rootPath, (fd) => ({ identity: kernel.identityOf(fd), path: kernel.pathOf(fd) }))
   if (typeof found === 'number') throw cannotOpenRoot(rootPath, found)
   const { identity, path } = found
   if (typeof identity === 'number') throw cannotOpenRoot(rootPath, identity)

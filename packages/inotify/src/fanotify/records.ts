@@ -16,7 +16,6 @@ export const FAN = {
   RENAME: 0x10000000,
   ONDIR: 0x40000000,
   // fanotify_init(2)
-  CLASS_NOTIF: 0,
   CLOEXEC: 0x1,
   NONBLOCK: 0x2,
   UNLIMITED_QUEUE: 0x10,
@@ -24,8 +23,6 @@ export const FAN = {
   REPORT_FID: 0x200,
   REPORT_DFID_NAME: 0xc00,
   REPORT_TARGET_FID: 0x1000,
-  /** A group whose queue has no limit, and whose records name what they tell of. */
-  GROUP: 0x1 | 0x2 | 0x10 | 0x20 | 0x200 | 0xc00 | 0x1000,
   // fanotify_mark(2)
   MARK_ADD: 0x1,
   MARK_IGNORED_SURV_MODIFY: 0x40,
@@ -34,6 +31,16 @@ export const FAN = {
   MARK_EVICTABLE: 0x200,
   MARK_IGNORE: 0x400,
 } as const
+
+/** fanotify_init(2): no limits, and records that name what they tell of. */
+export const GROUP =
+  FAN.CLOEXEC |
+  FAN.NONBLOCK |
+  FAN.UNLIMITED_QUEUE |
+  FAN.UNLIMITED_MARKS |
+  FAN.REPORT_FID |
+  FAN.REPORT_DFID_NAME |
+  FAN.REPORT_TARGET_FID
 
 /** f_fsid (8 bytes) and struct file_handle of an inode, one character per byte: which one it is, as long as it lives. */
 export type Handle = string & { readonly __handle: 'fsid + file_handle' }
@@ -53,7 +60,7 @@ export interface FanotifyRecord {
   place: Place | undefined
   /** With RENAME: where it was. */
   from: Place | undefined
-  /** What it happened to. */
+  /** What it happened to, if that is a directory. */
   target: Handle | undefined
 }
 
@@ -97,7 +104,7 @@ export function decodeRecords(bytes: Buffer): FanotifyRecord[] {
 
 function decodeInfo(bytes: Buffer, at: number, length: number, record: FanotifyRecord): void {
   const type = bytes[at]
-  if (type !== INFO.FID && type !== INFO.DFID_NAME && type !== INFO.OLD_DFID_NAME && type !== INFO.NEW_DFID_NAME) return
+  if (type === INFO.FID ? !(record.mask & FAN.ONDIR) : !isPlace(type)) return
   if (length < NAME_AT) throw broken('has a truncated handle', at, bytes)
   const nameAt = at + NAME_AT + bytes.readUInt32LE(at + HANDLE_BYTES_AT)
   if (nameAt > at + length) throw broken('has a truncated handle', at, bytes)
@@ -112,6 +119,9 @@ function decodeInfo(bytes: Buffer, at: number, length: number, record: FanotifyR
   if (type === INFO.OLD_DFID_NAME) record.from = place
   else record.place = place
 }
+
+const isPlace = (type: number | undefined): boolean =>
+  type === INFO.DFID_NAME || type === INFO.OLD_DFID_NAME || type === INFO.NEW_DFID_NAME
 
 const broken = (problem: string, at: number, bytes: Buffer): WatchError =>
   new WatchError('QUEUE_BROKEN', `fanotify queue: the record at byte ${at} of ${bytes.length} ${problem}`)

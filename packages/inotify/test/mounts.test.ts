@@ -1,0 +1,61 @@
+// Whatever the root is on: what suits it is chosen, and nothing is missed.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { bound, image, makeLarge, overlaid, subvolumeOf, tmpfs } from './filesystems.js'
+import { torture } from './torture.js'
+import { temporaryDirectory } from './watching.js'
+
+const skip = process.geteuid?.() !== 0 && 'only root may'
+const SECONDS = 2
+
+const PLACES: Record<string, [place: (t: TestContext) => string, backend: 'fanotify' | 'inotify']> = {
+  tmpfs: [tmpfs, 'fanotify'],
+  ext4: [(t) => image(t, 'ext4'), 'fanotify'],
+  xfs: [(t) => image(t, 'xfs'), 'fanotify'],
+  btrfs: [(t) => image(t, 'btrfs'), 'fanotify'],
+  'a bind mount': [bound, 'fanotify'],
+  'a btrfs subvolume': [(t) => subvolumeOf(image(t, 'btrfs')), 'inotify'],
+  overlayfs: [(t) => overlaid(t), 'inotify'],
+}
+
+for (const [name, [place, backend]] of Object.entries(PLACES)) {
+  test(`torture of a large tree on ${name}: by ${backend}, nothing is missed`, { skip }, async (t) => {
+    const outside = place(t)
+    mkdirSync(join(outside, 'root'))
+    makeLarge(join(outside, 'root'))
+    const watcher = await torture(t, outside, { backend: 'auto', seconds: SECONDS })
+    assert.equal(watcher.choice.backend, backend)
+  })
+}
+
+for (const backend of ['fanotify', 'inotify'] as const) {
+  test(`torture while a filesystem comes and goes below the root: by ${backend}, nothing is missed`, {
+    skip,
+  }, async (t) => {
+    const beside = async (root: string) => {
+      const point = join(root, 'mounted')
+      mkdirSync(point)
+      for (let i = 0; i < 8; i++) {
+        execFileSync('mount', ['-t', 'tmpfs', 'none', point])
+        writeNamed(join(point, 'above'))
+        await sleep(50)
+        writeNamed(join(point, 'above', 'later'))
+        if (i === 7) return
+        execFileSync('umount', [point])
+        writeNamed(join(point, `below-${i}`))
+        await sleep(50)
+      }
+    }
+    await torture(t, temporaryDirectory(t), { backend, seconds: SECONDS, beside })
+  })
+}
+
+/** A file whose name says when it was begun. */
+function writeNamed(directory: string): void {
+  mkdirSync(directory, { recursive: true })
+  writeFileSync(join(directory, `${performance.timeOrigin + performance.now()}-mounts`), 'x')
+}
