@@ -1,5 +1,5 @@
 import { ERRNO, errnoName } from './kernel.js'
-import { currentLimit, mend, type Notice } from './limits.js'
+import { currentLimit, mend, type Notice, settingOf } from './limits.js'
 import { printable, type RawPath } from './raw-path.js'
 import type { WatchTable, Wd } from './watch-table.js'
 
@@ -61,7 +61,7 @@ export class BlindSpots {
 
 function reason(errno: number): string {
   if (errno !== -ERRNO.ENOSPC) return errnoName(errno)
-  return `this user's limit of inotify watches is reached (fs.inotify.max_user_watches is ${currentLimit('max_user_watches')})`
+  return `this user's limit of inotify watches is reached (${settingOf('max_user_watches')} is ${currentLimit('max_user_watches')})`
 }
 
 function mending(errno: number): string {

@@ -7,7 +7,7 @@ import { decodeEvents, IN, type InotifyEvent } from './events.js'
 import { HintList } from './hint.js'
 import * as kernel from './kernel.js'
 import { currentLimit, mend, raiseWatches } from './limits.js'
-import { type Mount, MountWatch, mountsWithin } from './mounts.js'
+import { isMounted, type Mount, MountWatch, mountsWithin } from './mounts.js'
 import { type EventQueue, initInotify } from './queue.js'
 import { printable, type RawPath, ROOT } from './raw-path.js'
 import { noticeRemote, Root } from './root.js'
@@ -292,6 +292,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
   /** What was mounted below the root covers directories whose watches say nothing of it. */
   #mountsChanged(): void {
     if (this.#closed) return
+    this.#sliceEndsMs = 0
     try {
       const before = this.#mounts
       this.#mounts = this.#mountsBelow()
@@ -303,7 +304,8 @@ export class InotifyTree implements ScanTree, WatchedTree {
         if (parent !== NONE && !this.exclude?.(path, true))
           this.#postpone({ parent, name, movedFrom: undefined, why: 'arrived' })
       }
-      for (const path of before.keys()) if (path !== ROOT && !this.#mounts.has(path)) this.#uncovered(path)
+      for (const [path, { device }] of before)
+        if (path !== ROOT && !this.#mounts.has(path)) this.#uncovered(path, isMounted(device))
       // Under another mount it is not the one that is watched; that its own is gone is told by an event.
       const over = this.#mounts.get(ROOT)
       if (over !== undefined && over.id !== before.get(ROOT)?.id) this.#events.onRootDoubt('moved')
@@ -313,11 +315,11 @@ export class InotifyTree implements ScanTree, WatchedTree {
   }
 
   /** A mount of a filesystem that shows elsewhere, too, is gone without an event. */
-  #uncovered(path: RawPath): void {
+  #uncovered(path: RawPath, isElsewhere: boolean): void {
     const wd = this.table.at(path)
     if (wd === NONE) return // an event has said so, or it was left out
     this.#uncover(wd)
-    this.#lookEverywhere() // what was bound here may be in the tree at another place, and its watch was told to be of this one
+    if (isElsewhere) this.#lookEverywhere() // maybe at another place of the tree, and its watch was told to be of this one
     this.flush()
   }
 

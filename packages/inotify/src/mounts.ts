@@ -9,6 +9,8 @@ const RETRY_MS = 1000
 /** proc_pid_mountinfo(5), as far as it matters here. */
 export interface Mount {
   id: string
+  /** Of the filesystem: 'major:minor'. */
+  device: string
   /** Absolute. */
   point: RawPath
 }
@@ -17,15 +19,19 @@ export interface Mount {
 export function mountsWithin(directory: RawPath): Map<RawPath, Mount> {
   const found = new Map<RawPath, Mount>()
   for (const line of readFileSync(MOUNTINFO, 'latin1').split('\n')) {
-    const [id, , , , escaped] = line.split(' ', 5)
-    if (id === undefined || escaped === undefined) continue
+    const [id, , device, , escaped] = line.split(' ', 5)
+    if (id === undefined || device === undefined || escaped === undefined) continue
     const point = escaped.replace(/\\([0-7]{3})/g, (_, octal) =>
       String.fromCharCode(Number.parseInt(octal, 8)),
     ) as RawPath
-    if (isWithin(point, directory)) found.set(point, { id, point })
+    if (isWithin(point, directory)) found.set(point, { id, device, point })
   }
   return found
 }
+
+/** Whether the filesystem shows anywhere. */
+export const isMounted = (device: string): boolean =>
+  [...mountsWithin('/' as RawPath).values()].some((mount) => mount.device === device)
 
 /**
  * Tells when something was mounted or unmounted anywhere. The kernel says so by an exceptional condition on mountinfo,

@@ -48,34 +48,41 @@ test('a refused watch limit leaves no directory unnoticed: counted, told with it
   const root = temporaryDirectory(t)
   for (let i = 0; i < 50; i++) fs.mkdirSync(join(root, `${i}`))
   fs.chmodSync(root, 0o777)
-  // In its own user namespace, so that nobody else's watches are touched. It may not raise the real limit from there.
-  const script = join(root, 'limited.mjs')
+  // In its own user namespace, so that nobody else's watches are touched; and so that it cannot raise its limit, that is only to be
+  // written at another place.
+  const limits = temporaryDirectory(t)
+  const script = join(limits, 'limited.mjs')
+  fs.mkdirSync(join(limits, 'user'))
   fs.writeFileSync(
     script,
     `import fs from 'node:fs'
     import { TreeWatcher } from ${JSON.stringify(pathToFileURL(join(import.meta.dirname, '../src/index.js')).href)}
-    fs.writeFileSync('/proc/sys/user/max_inotify_watches', '20')
+    const [, , root, limit] = process.argv
+    fs.writeFileSync(limit, '20')
     const notices = []
-    const watcher = await TreeWatcher.open(process.argv[2], {
+    const watcher = await TreeWatcher.open(root, {
       onHints: () => {}, onError: (error) => { throw error }, onNotice: (line) => notices.push(line) })
     const before = { ...watcher.stats }
-    fs.writeFileSync('/proc/sys/user/max_inotify_watches', '1000')
-    for (let i = 0; i < 50; i++) fs.chmodSync(process.argv[2] + '/' + i, 0o755)
+    fs.writeFileSync(limit, '1000')
+    for (let i = 0; i < 50; i++) fs.chmodSync(root + '/' + i, 0o755)
     while (watcher.stats.blind > 0) await new Promise((resolve) => setTimeout(resolve, 5))
     const after = { ...watcher.stats }
     await watcher.close()
-    fs.writeFileSync('/proc/sys/user/max_inotify_watches', '0')
-    const refused = await TreeWatcher.open(process.argv[2], { onHints() {}, onError() {} }).catch((error) => error)
+    fs.writeFileSync(limit, '0')
+    const refused = await TreeWatcher.open(root, { onHints() {}, onError() {} }).catch((error) => error)
     console.log(JSON.stringify({ notices, before, after, code: refused.code, message: refused.message }))`,
   )
-  const run = spawnSync('unshare', ['-Ur', process.execPath, script, root], { encoding: 'utf8', timeout: 20_000 })
+  const place = join(limits, 'user')
+  const mount = `mount --bind /proc/sys/user ${place} && mount --bind -o ro /proc/sys/user /proc/sys/user && exec "$@"`
+  const args = [process.execPath, script, root, join(place, 'max_inotify_watches')]
+  const run = spawnSync('unshare', ['-Urm', 'sh', '-c', mount, 'sh', ...args], { encoding: 'utf8', timeout: 20_000 })
   if (run.status !== 0 && /unshare/.test(run.stderr)) return t.skip(`no user namespaces here: ${run.stderr}`)
   assert.equal(run.status, 0, run.stderr)
   const { notices, before, after, code, message } = JSON.parse(run.stdout)
   assert.deepEqual([before.watches, before.blind], [20, 31])
   assert.deepEqual([after.watches, after.blind], [51, 0])
   assert.equal(notices.length, 2, notices.join('\n'))
-  assert.match(notices[0], /sysctl -w fs\.inotify\.max_user_watches=\d+/)
+  assert.match(notices[0], /\(user\.max_inotify_watches is 20\).* sysctl -w user\.max_inotify_watches=1048576/)
   assert.match(notices[1], /every directory is watched now/)
   assert.equal(code, 'WATCH_LIMIT')
   assert.match(message, /sysctl -w/)

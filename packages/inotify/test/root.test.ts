@@ -124,6 +124,7 @@ test('a filesystem mounted below the root is watched, and what it covers again w
     await heard({ kind: 'tree', path: 'some/where' })
     fs.writeFileSync(join(mounted, 'covered/f'), '')
     await heard({ kind: 'entry', path: 'some/where/covered/f' })
+    assert.ok(!hints.some((hint) => hint.kind === 'tree' && hint.path === ''), 'the rest of the tree is as it was')
   }
 })
 

@@ -197,7 +197,7 @@ export function filesystemsWithin(root: RawPath): Filesystem[] {
   const found: Filesystem[] = []
   const mounts = mountsWithin(root)
   // What the root itself is on may be mounted far above it.
-  if (!mounts.has(root)) mounts.set(root, { id: '', point: root })
+  if (!mounts.has(root)) mounts.set(root, { id: '', device: '', point: root })
   for (const mount of mounts.values()) {
     const fsid = kernel.withDirectory(mount.point, kernel.filesystemId)
     if (typeof fsid === 'string') found.push({ mount, fsid })
