@@ -21,7 +21,8 @@ fd = os.open(${JSON.stringify(log)}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.write(fd, line.encode())
 `
   fs.writeFileSync(program, text, { mode: 0o755 })
-  const read = () => (fs.existsSync(log) ? fs.readFileSync(log, 'utf8').trimEnd().split('\n') : [])
+  // What is behind the last line break is being written.
+  const read = () => (fs.existsSync(log) ? fs.readFileSync(log, 'utf8').split('\n').slice(0, -1) : [])
   return { program, calls: () => read().map((line) => JSON.parse(line)) }
 }
 

@@ -8,7 +8,7 @@ import { describe, test } from 'node:test'
 import { CURRENT, OURS, type Side } from '../interop/sides.js'
 import { freePort, occupy } from '../support/daemon.js'
 import { eventually, sleep, until } from '../support/eventually.js'
-import { type Ending, listens, Rsyncd, type RsyncdOptions, runRsync } from '../support/rsyncd.js'
+import { type Ending, listens, Rsyncd, type RsyncdOptions, runRsync, served as servedAt } from '../support/rsyncd.js'
 import { type Stage, staged } from '../support/stage.js'
 import { TcpProxy } from '../support/tcp-proxy.js'
 
@@ -47,8 +47,18 @@ async function slowPull(stage: Stage, url: string, module: string): Promise<{ en
 
 const childrenOf = (pid: number) =>
   fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number)
-const commandOf = (pid: number) => fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+/** Empty when it has ended. */
+const commandOf = (pid: number) => orEmpty(() => fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1'))
 const childNamed = (rsyncd: Rsyncd, name: string) => childrenOf(rsyncd.pid).find((pid) => commandOf(pid).includes(name))
+
+function orEmpty(read: () => string): string {
+  try {
+    return read()
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return ''
+    throw error
+  }
+}
 
 /** The real, effective, saved and filesystem uid or gid, and the groups, as the kernel has them. */
 const status = (pid: number, field: 'Uid' | 'Gid' | 'Groups') =>
@@ -295,6 +305,7 @@ describe('processes', () => {
         assert.ok(other.rsyncd.lines().includes('max connections (1) reached'))
         release()
         await until('the place is free', async () => (await runRsync(CURRENT, [`${other.url}/`])).exit === '0')
+        await until('and so is the one that this took', () => servedAt(other.rsyncd.port) === 0)
       }
     }),
   )
@@ -357,9 +368,10 @@ describe('life', () => {
       const workers = () => childrenOf(rsyncd.pid).filter((pid) => commandOf(pid).includes('worker.js'))
       await until('the other processes have ended', () => workers().length <= 33)
       const open = fs.readdirSync(`/proc/${rsyncd.pid}/fd`).map((fd) => `/proc/${rsyncd.pid}/fd/${fd}`)
-      const logs = open.filter((fd) => fs.existsSync(fd) && fs.readlinkSync(fd).includes('/own-'))
+      const logs = open.filter((fd) => orEmpty(() => fs.readlinkSync(fd)).includes('/own-'))
       assert.ok(logs.length > 0 && logs.length <= 64, `${logs.length} logs are open`)
-      const begun = (i: number) => fs.readFileSync(file(i), 'latin1').split('building file list').length - 1
+      const begun = (i: number) =>
+        orEmpty(() => fs.readFileSync(file(i), 'latin1')).split('building file list').length - 1
       for (let i = 0; i < MANY; i++) await until(`m${i} has its log`, () => begun(i) === (i === 0 ? 2 : 1))
     }),
   )
@@ -579,6 +591,7 @@ describe('what a stock daemon does and says', () => {
     )
 
   const quiet = async (rsyncd: Rsyncd): Promise<string[]> => {
+    await until('nobody is served any more', () => servedAt(rsyncd.port) === 0, { problem: () => rsyncd.log() })
     let before = -1
     await until('the log is quiet', async () => {
       await sleep(150)

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { appendFileSync, linkSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { Daemon, EVERY_RSYNC, versionOf } from '../support/daemon.js'
+import { until } from '../support/eventually.js'
+import { served } from '../support/rsyncd.js'
 import { content } from '../support/sample.js'
 import { type Stage, staged } from '../support/stage.js'
 import { Syncline } from '../support/syncline.js'
@@ -39,6 +41,7 @@ for (const rsync of EVERY_RSYNC) {
     staged(async (stage) => {
       makeLarge(stage.path('made'))
       const { daemon, syncline, source } = await mirrored(stage, rsync)
+      await until('one is ready, and two to spare', () => served(daemon.port) >= 3)
       renameSync(stage.path('made'), `${source}/made`)
       await syncline.equal(source, stage.path('module'))
       const sessions = new Set<string>()

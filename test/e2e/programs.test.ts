@@ -4,10 +4,11 @@ import { once } from 'node:events'
 import { copyFileSync, existsSync, mkdirSync, watch, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { Daemon } from '../support/daemon.js'
-import { sleep } from '../support/eventually.js'
+import { sleep, until } from '../support/eventually.js'
 import { content, makeSmall } from '../support/sample.js'
 import { staged } from '../support/stage.js'
 import { Syncline } from '../support/syncline.js'
+import { differences } from '../support/tree.js'
 
 // What people run below a mirrored directory: each has its own way with temporary files, backups and renames.
 
@@ -125,6 +126,7 @@ for (const [name, edit] of Object.entries(EDITORS)) {
       const edits = 10
       for (let i = 0; i < edits; i++) {
         edit(`${source}/one`, `edit ${i}`)
+        await until(`edit ${i} has arrived`, () => differences(source, module, { limit: 1 }).length === 0)
         await sleep(400)
       }
       await sleep(1500) // whatever else might still follow

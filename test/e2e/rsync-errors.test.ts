@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test'
 import { CURRENT, OURS, type Side } from '../interop/sides.js'
 import { freePort } from '../support/daemon.js'
 import { sleep, until } from '../support/eventually.js'
-import { type ClientOptions, Rsyncd, runRsync } from '../support/rsyncd.js'
+import { type ClientOptions, Rsyncd, runRsync, served } from '../support/rsyncd.js'
 import { Stage } from '../support/stage.js'
 
 // The errors that users of rsync know by heart, and search the web for: whichever end is ours, the client prints them
@@ -430,7 +430,7 @@ const DAEMON_CASES: DaemonCase[] = [
       largeToPush(place)
       write(`${place.local}/src/last`)
     },
-    args: push('--bwlimit=12000', '-W'),
+    args: push('--bwlimit=4000', '-W'),
     options: ({ local, module }) => ({
       during: async () => {
         await until('the transfer runs', () => fs.readdirSync(module).some((name) => name.startsWith('.large.')))
@@ -444,7 +444,7 @@ const DAEMON_CASES: DaemonCase[] = [
       largeToPull(place)
       write(`${place.module}/last`)
     },
-    args: pull('--bwlimit=12000', '-W'),
+    args: pull('--bwlimit=4000', '-W'),
     options: ({ local, module }) => ({
       during: async () => {
         await until('the transfer runs', () =>
@@ -540,18 +540,26 @@ async function tell(one: DaemonCase, daemon: Rsyncd, client: Side): Promise<Told
   const from = daemon.lines().length
   const ending = await runRsync(client, one.args(place), { cwd: local, ...one.options?.(place) })
   const words = (text: string) => normal(text, place)
-  const log = await settledLog(daemon, from, words)
+  await until('the daemon is done with it', () => served(daemon.port) === 0, { problem: () => daemon.log() })
+  const log = await settledLog(daemon, from, words, one.interrupted ? 'rsync error: ' : '')
   await one.afterwards?.(place)
   return { exit: ending.exit, stderr: words(ending.stderr), log: ended(log, ending.exit) }
 }
 
-/** Until nothing more is logged: workers log through another process, perhaps after the client has gone. */
-async function settledLog(daemon: Rsyncd, from: number, words: (text: string) => string[]): Promise<string[]> {
+/** Until it says so, and nothing more is logged: workers log through another process, perhaps after the client has gone. */
+async function settledLog(
+  daemon: Rsyncd,
+  from: number,
+  words: (text: string) => string[],
+  said: string,
+): Promise<string[]> {
   let before: string[] = []
-  for (let quiet = 0, looks = 0; quiet < 3 && looks < LOOKS_MAX; looks++) {
+  const most = said === '' ? LOOKS_MAX : 10 * LOOKS_MAX
+  for (let quiet = 0, looks = 0; quiet < 3 && looks < most; looks++) {
     await sleep(30)
     const now = daemon.lines().slice(from)
-    quiet = now.length === before.length && now.length > 0 ? quiet + 1 : 0
+    const isSaid = now.some((line) => line.includes(said))
+    quiet = now.length === before.length && isSaid ? quiet + 1 : 0
     before = now
   }
   return words(before.join('\n'))

@@ -35,9 +35,8 @@ test(
     assert.equal(sshd.logins, 1)
     assert.ok(!fs.readdirSync(there).includes('EXECUTED') && !fs.existsSync('EXECUTED'))
     assert.equal(await syncline.stop(), 0)
-    await sleep(300)
-    const left = spawnSync('pgrep', ['-f', `ssh.*-p ${sshd.port} `], { encoding: 'utf8' }).stdout
-    assert.equal(left, '', 'no ssh is left behind')
+    const left = () => spawnSync('pgrep', ['-f', `ssh.*-p ${sshd.port} `], { encoding: 'utf8' }).stdout
+    await until('no ssh is left behind', () => left() === '', { problem: left }) // by itself one would stay for 2 minutes
   }),
 )
 

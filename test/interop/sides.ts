@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort, oldRsync, REPOSITORY, STOCK, versionOf } from '../support/daemon.js'
-import { eventually } from '../support/eventually.js'
+import { eventually, until } from '../support/eventually.js'
+import { listens } from '../support/rsyncd.js'
 import type { Stage } from '../support/stage.js'
 import { MODULES } from './modules.js'
 
@@ -81,6 +82,7 @@ export class Daemons {
         problem: () => readFileSync(log, 'latin1'),
       },
     )
+    await until('it really does', () => listens(port)) // a stock daemon says so just before
     return port
   }
 

@@ -124,6 +124,17 @@ export function listens(port: number): boolean {
   )
 }
 
+/** How many connections to this port processes still have open: who has none any more has logged all that it has to say. */
+export function served(port: number): number {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0')
+  return ['/proc/net/tcp', '/proc/net/tcp6']
+    .flatMap((file) => readFileSync(file, 'latin1').split('\n'))
+    .map((line) => line.trim().split(/\s+/))
+    .filter(
+      ([, local, , state, , , , , , inode = '0']) => local?.endsWith(`:${hex}`) && state !== LISTEN && inode !== '0',
+    ).length
+}
+
 export interface Ending {
   /** The exit code, or the signal. */
   exit: string

@@ -49,11 +49,12 @@ test('attributes alone are said to be alone', async (t) => {
   fs.mkdirSync(join(root, 'd'))
   await settled()
   hints.length = 0
+  // One after the other: a thread that reads meanwhile could come between the two reports of a directory.
   fs.chmodSync(join(root, 'f'), 0o600)
-  fs.utimesSync(join(root, 'd'), 1, 1)
-  fs.chmodSync(root, 0o750)
   await heard({ kind: 'entry', path: 'f', isDir: false, attribOnly: true })
+  fs.utimesSync(join(root, 'd'), 1, 1)
   await heard({ kind: 'entry', path: 'd', isDir: true, attribOnly: true })
+  fs.chmodSync(root, 0o750)
   await heard({ kind: 'entry', path: '', isDir: true, attribOnly: true })
   await settled()
   assert.equal(hints.length, 3, 'a directory reports itself twice; neighbours are merged')

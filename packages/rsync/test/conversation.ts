@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type DaemonConfig, loadDaemonConfig } from '../src/daemon/config.js'
 import { temporaryDirectory } from './stage.js'
-import { freePort } from './stock.js'
+import { freePort, socketsAt } from './stock.js'
 
 export const GREETING = '@RSYNCD: 32.0 sha512 sha256 sha1 md5 md4'
 
@@ -45,7 +45,9 @@ export class StockConfiguration {
     const child = spawn(program, [...args, ...place], { stdio: 'ignore', detached: true })
     daemon.#child = child
     t.after(() => daemon.stop())
-    for (let tries = 0; !daemon.log().includes('starting, listening'); tries++) {
+    // It says so just before it does.
+    const listens = () => daemon.log().includes('starting, listening') && socketsAt(daemon.port).listening > 0
+    for (let tries = 0; !listens(); tries++) {
       if (tries > 500 || child.exitCode !== null) throw new Error(`rsync did not start: ${daemon.log()}`)
       await sleep(10)
     }
@@ -85,7 +87,9 @@ export class StockConfiguration {
     const end = async () => {
       socket.destroy()
       await once(socket, 'close')
-      await sleep(200) // until the daemon's process for it is gone
+      // Until the daemon's processes for it, and for who came before, are gone.
+      for (let tries = 0; socketsAt(this.port).open > 0 && tries < 1000; tries++) await sleep(10)
+      await sleep(50) // it has closed the connection, and in the same breath its lock
     }
     return { reply: said.trimEnd().split('\n').at(-1) ?? '', end }
   }

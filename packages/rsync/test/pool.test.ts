@@ -32,6 +32,7 @@ test('a pool opens few sessions at once, keeps as many as asked for, and gives t
     const { errors, sent } = await session.transfer({ source, entries: listAll(source) })
     assert.deepEqual([errors, sent], [[], 1])
   }
+  for (let tries = 0; opened < 16 && tries < 500; tries++) await sleep(10)
   await sleep(300)
   assert.equal(opened, 16, 'ten were used, six are ready')
   assert.ok(most <= 4, `${most} at once; the daemon's backlog is 5`)

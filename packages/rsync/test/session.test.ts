@@ -356,11 +356,15 @@ test('one limit paces what all its sessions send together', async (t) => {
   const daemon = await StockDaemon.start(t, 'stock')
   const root = temporaryDirectory(t)
   writeFileSync(join(root, 'file'), randomBytes(600_000, 1))
-  const pace = new Pace(1_000_000)
-  const startMs = performance.now()
-  await Promise.all(['a', 'b'].map((path) => push(t, daemon, path, root, { pace })))
-  const seconds = (performance.now() - startMs) / 1000
-  assert.ok(seconds > 1.2 * 0.9 && seconds < 1.2 * 2, `${seconds} s for 1.2 MB at 1 MB/s`)
+  // A busy machine makes it slower, but not each time; it is never faster.
+  let least = Number.POSITIVE_INFINITY
+  for (let run = 0; run < 3 && least >= 1.2 * 2; run++) {
+    const pace = new Pace(1_000_000)
+    const startMs = performance.now()
+    await Promise.all(['a', 'b'].map((path) => push(t, daemon, `${path}${run}`, root, { pace })))
+    least = Math.min(least, (performance.now() - startMs) / 1000)
+  }
+  assert.ok(least > 1.2 * 0.9 && least < 1.2 * 2, `${least} s for 1.2 MB at 1 MB/s`)
 })
 
 test("an idle session outlives the module's time-out because it is kept alive, and dies when it is not", async (t) => {
@@ -370,7 +374,8 @@ test("an idle session outlives the module's time-out because it is kept alive, a
   const source = openTree(t, root)
   const [kept, left] = await Promise.all([openSession(daemon, 'kept'), openSession(daemon, 'left')])
   const every = (session: Session) => setInterval(() => session.keepAlive(), session.keepAliveMs)
-  await new Promise((resolve) => setTimeout(resolve, 100))
+  const untilMs = performance.now() + 1500
+  while (kept.keepAliveMs >= 1000 && performance.now() < untilMs) await new Promise((resolve) => setTimeout(resolve, 10))
   assert.ok(kept.keepAliveMs < 1000, `every ${kept.keepAliveMs} ms`)
   const timer = every(kept)
   await new Promise((resolve) => setTimeout(resolve, 5500))

@@ -182,6 +182,20 @@ export async function fakeServer(t: TestContext, serve: (socket: Socket) => void
   return portOf(server.address())
 }
 
+const LISTEN = '0A'
+
+/** What the kernel knows of sockets at this port: how many listen, and how many connections processes still have open. */
+export function socketsAt(port: number): { listening: number; open: number } {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0')
+  const here = ['/proc/net/tcp', '/proc/net/tcp6']
+    .flatMap((file) => readFileSync(file, 'latin1').split('\n'))
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, local]) => local?.endsWith(`:${hex}`))
+  const listening = here.filter(([, , , state]) => state === LISTEN).length
+  const open = here.filter(([, , , state, , , , , , inode = '0']) => state !== LISTEN && inode !== '0').length
+  return { listening, open }
+}
+
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
