@@ -45,7 +45,7 @@ test('nothing is lost while the main thread is busy, though the queue is short',
     const watcher = await TreeWatcher.open(process.argv[2], {
       backend: 'inotify', onError: (error) => { throw error },
       onHints: (hints) => { for (const { path } of hints) seen.add(path) } })
-    // With rests, so that a thread that gets no processor for a moment is not too late; in a busy second all is still far too much.
+    // A thread that gets no processor for a moment is not too late; what comes in a busy second is far too much still.
     const rest = '[ $((i % 500)) -ne 0 ] || sleep 0.05'
     const names = 'for i in $(seq 20000); do : > "$1/a/$i"; : > "$1/b/$i"; ' + rest + '; done'
     const child = spawn('sh', ['-c', names, 'sh', process.argv[2]])

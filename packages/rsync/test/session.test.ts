@@ -375,7 +375,8 @@ test("an idle session outlives the module's time-out because it is kept alive, a
   const [kept, left] = await Promise.all([openSession(daemon, 'kept'), openSession(daemon, 'left')])
   const every = (session: Session) => setInterval(() => session.keepAlive(), session.keepAliveMs)
   const untilMs = performance.now() + 1500
-  while (kept.keepAliveMs >= 1000 && performance.now() < untilMs) await new Promise((resolve) => setTimeout(resolve, 10))
+  while (kept.keepAliveMs >= 1000 && performance.now() < untilMs)
+    await new Promise((resolve) => setTimeout(resolve, 10))
   assert.ok(kept.keepAliveMs < 1000, `every ${kept.keepAliveMs} ms`)
   const timer = every(kept)
   await new Promise((resolve) => setTimeout(resolve, 5500))
