@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import * as kernel from '../kernel.js'
 import { fromBytes, type RawPath, toBytes } from '../raw-path.js'
+import { expression } from './c-library.js'
 import { eventNamed } from './event-names.js'
 import { type OptionSpec, UsageError } from './getopt.js'
 
@@ -74,7 +75,7 @@ export class Common {
     const [option, text] = [...this.#patterns][0] ?? []
     if (option === undefined || text === undefined) return () => false
     const kind = option.startsWith('exclude') ? 'exclude' : 'include'
-    const matches = kernel.expression(text, option.endsWith('i'))
+    const matches = expression(text, option.endsWith('i'))
     if (matches === undefined) throw new UsageError(`Error in \`${kind}' regular expression.`)
     return (path) => matches(path) === (kind === 'exclude')
   }

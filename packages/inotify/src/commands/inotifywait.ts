@@ -3,6 +3,7 @@ import { closeSync, openSync, realpathSync } from 'node:fs'
 import { IN } from '../events.js'
 import * as kernel from '../kernel.js'
 import { type RawPath, ROOT, toBytes } from '../raw-path.js'
+import { syslog } from './c-library.js'
 import { COMMON, Common, rawArguments } from './common.js'
 import { watchFilesystem } from './filesystems.js'
 import { type OptionSpec, parseOptions, UsageError } from './getopt.js'
@@ -200,7 +201,7 @@ class Waiting {
   }
 
   #say(line: string): void {
-    if (this.#settings.syslog) kernel.syslog(line)
+    if (this.#settings.syslog) syslog(line)
     else say(line)
   }
 

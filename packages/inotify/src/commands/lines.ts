@@ -1,6 +1,6 @@
 import { IN } from '../events.js'
-import * as kernel from '../kernel.js'
 import { ROOT } from '../raw-path.js'
+import { formatNow } from './c-library.js'
 import { namesOf } from './event-names.js'
 import type { PathEvent } from './watch-list.js'
 
@@ -31,7 +31,7 @@ export function isUsable(format: string, newline: boolean): boolean {
 export function formattedLine(format: string, timeFormat: string | undefined, newline: boolean): Line {
   const whole = newline ? `${format}\n` : format
   return (event) => {
-    const time = timeFormat === undefined ? '' : kernel.formatNow(timeFormat)
+    const time = timeFormat === undefined ? '' : formatNow(timeFormat)
     if (timeFormat !== undefined && time === '') return ''
     return expanded(whole, event, time).slice(0, FORMAT_MAX - 1)
   }
