@@ -57,6 +57,7 @@ const c = {
     entries: Buffer,
     length: number,
   ) => number,
+  lseek: libc.func('long lseek(int fd, long offset, int whence)') as (f: number, o: number, w: number) => number,
   statx: libc.func('int statx(int dirfd, void *path, int flags, unsigned int mask, void *out)') as (
     dirfd: number,
     path: Buffer,
@@ -293,10 +294,17 @@ export const openForLookup = (at: number, path: string): number =>
 export const openParent = (fd: number): number =>
   orErrno(c.openat(fd, cString('..'), constants.O_RDONLY | constants.O_DIRECTORY | O_CLOEXEC))
 
+const SEEK_SET = 0
 const DT_UNKNOWN = 0
 const DT_DIR = 4
 
 const entries = Buffer.alloc(64 * 1024)
+
+/**
+ * What is listed from here on has all that is there now. A directory of btrfs lists what it had when it was opened, and as
+ * POSIX has it, any may.
+ */
+export const rewindDirectory = (fd: number): void => void c.lseek(fd, 0, SEEK_SET)
 
 /**
  * The next part of the listing of `fd`: the names that are, or on filesystems that do not tell may be, directories are

@@ -36,7 +36,7 @@ const DESCRIPTORS_MAX = 32
  * Watches a directory and everything below it, in steps that the caller can spread over time.
  *
  * There is no moment at which a directory can change unseen: it is opened, then that very descriptor is watched, then that very
- * descriptor is listed, and its subdirectories are opened from it. What appears before the listing is in the listing,
+ * descriptor is rewound and listed, and its subdirectories are opened from it. What appears before the listing is in the listing,
  * what appears after it is an event.
  *
  * Most directories have no subdirectories. Where the filesystem tells, those are not even opened: watched by name in the descriptor
@@ -160,6 +160,7 @@ export class Scan {
   }
 
   #push(wd: Wd, fd: number, device: number | undefined): void {
+    kernel.rewindDirectory(fd) // it was opened before it was watched
     this.#frames.push({ wd, fd, device, listed: false, subdirectories: [] })
     const lender = this.#frames.at(-1 - DESCRIPTORS_MAX)
     if (lender === undefined || lender.fd < 0) return

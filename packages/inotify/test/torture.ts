@@ -82,7 +82,11 @@ export async function torture(t: TestContext, outside: string, how: Torture): Pr
 
   // And by now each directory is watched, under its right path.
   if (watcher.choice.backend === 'inotify')
-    await eventually('the watches of what left are gone', () => watcher.stats.watches === directories.length + 1)
+    await eventually(
+      'the watches of what left are gone',
+      () => watcher.stats.watches === directories.length + 1,
+      () => `${watcher.stats.watches} watches, ${directories.length} directories`,
+    )
   const probes = directories.map((directory) => join(directory.parentPath, directory.name, 'probe'))
   hints.length = 0
   for (const probe of probes) writeFileSync(probe, '')

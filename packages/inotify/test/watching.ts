@@ -79,12 +79,12 @@ const matches = (hint: Hint, expected: Partial<Record<string, unknown>>): boolea
 /** A queue that was filled for a minute takes another to be emptied. */
 const PATIENCE_MS = 20_000 + Number(process.env.TORTURE_SECONDS ?? 0) * 2_000
 
-export async function eventually<T>(what: string, found: () => T): Promise<NonNullable<T>> {
+export async function eventually<T>(what: string, found: () => T, instead = () => ''): Promise<NonNullable<T>> {
   const giveUpMs = Date.now() + PATIENCE_MS
   for (;;) {
     const value = found()
     if (value) return value
-    if (Date.now() > giveUpMs) throw new Error(`never came: ${what}`)
+    if (Date.now() > giveUpMs) throw new Error(`never came: ${what}. ${instead()}`)
     await sleep(5)
   }
 }
