@@ -44,6 +44,7 @@ switch (command) {
       openssl: 'openssl',
       python3: 'python3',
       inotifywait: 'inotify-tools',
+      bindfs: 'bindfs',
       'mkfs.btrfs': 'btrfs-progs',
       'mkfs.xfs': 'xfsprogs',
       'systemd-socket-activate': 'systemd',

@@ -1,13 +1,13 @@
 // Whatever the root is on: what suits it is chosen, and nothing is missed.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bound, image, makeLarge, overlaid, subvolumeOf, tmpfs } from './filesystems.js'
 import { torture } from './torture.js'
-import { temporaryDirectory } from './watching.js'
+import { eventually, temporaryDirectory, watching } from './watching.js'
 
 const skip = process.geteuid?.() !== 0 && 'only root may'
 const SECONDS = 2
@@ -53,6 +53,36 @@ for (const backend of ['fanotify', 'inotify'] as const) {
     await torture(t, temporaryDirectory(t), { backend, seconds: SECONDS, beside })
   })
 }
+
+test('on FUSE: by polling, also what others change behind it; when its server dies the root is gone, and nothing in it', {
+  skip,
+}, async (t) => {
+  const [behind, root] = [temporaryDirectory(t), temporaryDirectory(t)]
+  mkdirSync(join(behind, 'a/b'), { recursive: true })
+  const serve = async () => {
+    const server = spawn('bindfs', ['-f', behind, root], { stdio: 'ignore' })
+    await eventually('it is mounted', () => existsSync(join(root, 'a')))
+    return server
+  }
+  const server = await serve()
+  const { watcher, hints, heard } = await watching(t, root, { backend: 'auto' })
+  assert.equal(watcher.choice.backend, 'poll')
+  assert.match(watcher.choice.reason, /on FUSE/)
+  writeFileSync(join(behind, 'a/b/by-others'), 'x')
+  writeFileSync(join(root, 'a/by-us'), 'x')
+  await heard({ kind: 'entry', path: 'a/b/by-others' })
+  await heard({ kind: 'entry', path: 'a/by-us' })
+  server.kill('SIGKILL')
+  await heard({ kind: 'root', state: 'gone' })
+  execFileSync('umount', ['-l', root])
+  const again = await serve()
+  t.after(() => again.kill())
+  await heard({ kind: 'tree', path: '' })
+  assert.ok(!hints.some((hint) => hint.kind === 'entry' && hint.gone), 'nothing is said to be deleted')
+  const since = hints.length
+  writeFileSync(join(behind, 'a/later'), 'x')
+  await heard({ kind: 'entry', path: 'a/later' }, since)
+})
 
 /** A file whose name says when it was begun. */
 function writeNamed(directory: string): void {
