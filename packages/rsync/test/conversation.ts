@@ -87,9 +87,8 @@ export class StockConfiguration {
     const end = async () => {
       socket.destroy()
       await once(socket, 'close')
-      // Until the daemon's processes for it, and for who came before, are gone.
+      // Until the daemon's processes for it, and for who came before, have closed their ends.
       for (let tries = 0; socketsAt(this.port).open > 0 && tries < 1000; tries++) await sleep(10)
-      await sleep(50) // it has closed the connection, and in the same breath its lock
     }
     return { reply: said.trimEnd().split('\n').at(-1) ?? '', end }
   }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { claimConnection } from '../src/daemon/connections.js'
 import { resolveIdentity, splitList, UnknownIdentity } from '../src/daemon/identity.js'
 import { DaemonLog, escapeControls, LOG, REPLY } from '../src/daemon/log.js'
@@ -32,7 +33,12 @@ test('a stock daemon counts our connections, and we count its own', async (t) =>
   assert.equal((await stock.converse({ module: 'two' })).reply, '@RSYNCD: OK')
   third.release()
   await theirs.end()
-  assert.ok(claim('two') !== null && claim('two') !== null)
+  // Its processes close their connections first, and give their places back when they end.
+  for (let claims = 0, tries = 0; claims < 2; tries++) {
+    assert.ok(tries < 1000, `${claims} claimed`)
+    if (claim('two') !== null) claims++
+    else await sleep(10)
+  }
   assert.equal(claim('two'), null)
 })
 
