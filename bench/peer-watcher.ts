@@ -6,7 +6,10 @@ const found = createRequire(`${directory}/index.js`).resolve(peer)
 
 if (peer === 'chokidar') {
   const chokidar = await import(found)
-  await new Promise((resolve) => chokidar.watch(root, { ignoreInitial: true }).once('ready', resolve))
+  await new Promise((resolve, reject) => {
+    const watcher = chokidar.watch(root, { ignoreInitial: true })
+    watcher.once('ready', resolve).once('error', reject)
+  })
 } else {
   const { default: watcher } = await import(found)
   await watcher.subscribe(root, () => undefined)

@@ -1,23 +1,28 @@
-// A process of its own that changes a directory: producer.js touch DIR SECONDS | stamp DIR COUNT | fill DIR COUNT | unpack DIR COUNT.
+// A process of its own that changes a directory: producer.js touch DIR SECONDS RATE | stamp DIR COUNT | fill DIR COUNT | unpack DIR COUNT.
 import { closeSync, mkdirSync, openSync, utimesSync, writeFileSync, writeSync } from 'node:fs'
 import koffi from 'koffi'
 
 const PAUSE_MS = 5
 
-const [mode, dir = '', amount = ''] = process.argv.slice(2)
+const [mode, dir = '', amount = '', rate = 'Infinity'] = process.argv.slice(2)
 mkdirSync(dir, { recursive: true })
 const modes = { touch, stamp, fill, unpack }
 modes[mode as keyof typeof modes](Number(amount))
 
-/** Sets the times of two files in turn, as fast as the kernel does: neighbours that are equal it would merge. Says how often. */
+/** Sets the times of two files in turn, RATE times a second: neighbours that are equal the kernel would merge. Says how often. */
 function touch(seconds: number): void {
   const utimensat = koffi.load(null).func('int utimensat(int dirfd, void *path, void *times, int flags)')
   const files = ['a', 'b'].map((name) => `${dir}/${name}`)
   for (const file of files) writeFileSync(file, '')
   const paths = files.map((file) => Buffer.from(`${file}\0`))
-  const untilMs = performance.now() + seconds * 1000
+  const sleeper = new Int32Array(new SharedArrayBuffer(4))
+  const beganMs = performance.now()
   let count = 0
-  while (performance.now() < untilMs) for (let i = 0; i < 1000; i++) utimensat(-100, paths[count++ % 2], null, 0)
+  for (let tookMs = 0; tookMs < seconds * 1000; tookMs = performance.now() - beganMs) {
+    const aheadMs = (count / Number(rate)) * 1000 - tookMs
+    if (aheadMs >= 1) Atomics.wait(sleeper, 0, 0, aheadMs)
+    for (let i = 0; i < 1000; i++) utimensat(-100, paths[count++ % 2], null, 0)
+  }
   console.log(count)
 }
 

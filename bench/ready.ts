@@ -36,6 +36,7 @@ const TREES = {
 function ready(name: keyof typeof TREES): Benchmark {
   const { directories, files, rounds, others, ...goals } = TREES[name]
   return async (stage, tell) => {
+    allowWatches(2 * (directories + files))
     const root = stage.dir('tree') // on a disk, as the trees of users; what is asked for is in the caches by then
     tell(`${directories} directories and ${files} files are made`)
     makeTree(root, directories, files)
@@ -139,7 +140,14 @@ function said(child: ChildProcess, word: string): Promise<void> {
     child.stdout?.on('data', hear)
     child.stderr?.on('data', hear)
     child.once('error', reject)
+    child.once('exit', () => reject(new Error(`ended, and never said "${word}": ${text}`)))
   })
+}
+
+/** The peers watch as many as they may; some watch files, too. */
+function allowWatches(count: number): void {
+  const limit = '/proc/sys/fs/inotify/max_user_watches'
+  if (Number(readFileSync(limit, 'latin1')) < count) writeFileSync(limit, String(count))
 }
 
 /** A hundred names in each directory on the way down. */
