@@ -37,7 +37,7 @@ export function openSafely(
   onError: (error: Error) => void,
   notice: Notice,
 ): EventQueue {
-  if (queueIsLong()) return openInotify(onBytes, onError, notice, inotify)
+  if (queueIsLong()) return openInotify(onBytes, onError, inotify)
   return new DrainedQueue(inotify, onBytes, onError, notice)
 }
 
@@ -156,7 +156,7 @@ class DrainedQueue implements EventQueue {
       `no thread can empty the inotify queue (${reason}): it may overflow. To mend it: ${mend('max_queued_events')}`,
     )
     this.#isOurs = false
-    this.#direct = openInotify(this.onBytes, this.onError, this.notice, this.inotify)
+    this.#direct = openInotify(this.onBytes, this.onError, this.inotify)
     if (Atomics.load(this.#state, READ) === 0 && Atomics.load(this.#state, BUSY) === 0) return
     setImmediate(() => this.#handOver(encodeEvents([{ wd: -1, mask: IN.Q_OVERFLOW, cookie: 0, name: ROOT }])))
   }

@@ -35,7 +35,7 @@ const pathOf = (path: Buffer | string): RawPath => fromBytes(typeof path === 'st
 /**
  * An inotify instance: watches are added and removed, and what the kernel tells comes in its order, whenever the reader asks
  * for it. While he does not, the kernel's queue fills (fs.inotify.max_queued_events), and ends in an event with
- * IN.Q_OVERFLOW.
+ * IN.Q_OVERFLOW. The machine's limits are left as they are.
  */
 export class InotifyGroup implements AsyncIterable<InotifyEvent> {
   readonly #queue: KernelQueue
@@ -45,7 +45,6 @@ export class InotifyGroup implements AsyncIterable<InotifyEvent> {
     this.#queue = openInotify(
       (bytes) => give(this.#reader, this.#queue, decodeEvents(bytes)),
       (error) => this.#reader.destroy(error),
-      () => undefined,
     )
   }
 

@@ -111,15 +111,15 @@ export class KernelQueue implements EventQueue {
 export function openInotify(
   onBytes: (bytes: Buffer) => void,
   onError: (error: Error) => void,
-  notice: Notice,
-  inotify = initInotify(notice),
+  inotify = kernel.inotifyInit(),
 ): KernelQueue {
+  if (inotify < 0) throw cannotInit(inotify)
   const queue = KernelQueue.of(inotify, 'inotify', onBytes, onError)
   if (typeof queue === 'number') throw cannotInit(queue)
   return queue
 }
 
-/** The descriptor of an instance whose queue is as long as we may make it. Throws WatchError INSTANCE_LIMIT or NO_INOTIFY. */
+/** The descriptor of an instance, for which limits are raised where they may be. Throws WatchError INSTANCE_LIMIT or NO_INOTIFY. */
 export function initInotify(notice: Notice): number {
   raiseQueuedEvents(notice)
   let inotify = kernel.inotifyInit()

@@ -45,13 +45,13 @@ test('inotify: a reader who takes his time loses nothing that the queue can hold
   const directory = temporaryDirectory(t)
   const group = InotifyGroup.open()
   group.add(directory, IN.CREATE)
-  const count = 40_000
+  const count = 15_000 // below the kernel's own limit of 16,384, which a group leaves as it is
   for (let i = 0; i < count; i++) fs.closeSync(fs.openSync(join(directory, `${i}`), 'w'))
   let seen = 0
   for await (const { name, mask } of group) {
     assert.equal(mask, IN.CREATE)
     assert.equal(name, `${seen}`)
-    if (++seen % 5_000 === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    if (++seen % 2_000 === 0) await new Promise((resolve) => setTimeout(resolve, 20))
     if (seen === count) break
   }
 })

@@ -168,7 +168,6 @@ class Waiting {
       hides,
       onEvents: (events) => this.#heard(events),
       onError: (error) => this.#fail(error.message),
-      onNotice: () => undefined,
       onUnwatched: (path, errno) => this.#say(`Couldn't watch new directory ${path}: ${kernel.strerror(errno)}`),
     })
     const { watched, excluded } = common.paths(operands)

@@ -110,7 +110,6 @@ class Counting {
       hides,
       onEvents: (events) => this.#count(events),
       onError: (error) => fail(error.message),
-      onNotice: () => undefined,
       onUnwatched: (path, errno) => say(`Couldn't watch new directory ${path}: ${kernel.strerror(errno)}`),
       onGone: (path) => void this.#rows.delete(path),
       onRenamed: (from, to) => this.#rename(from, to),

@@ -24,7 +24,6 @@ export interface WatchListOptions {
   hides: (path: string) => boolean
   onEvents: (events: PathEvent[]) => void
   onError: (error: Error) => void
-  onNotice: (line: string) => void
   /** A directory that appeared could not be watched. */
   onUnwatched: (path: string, errno: number) => void
   /** A directory, with all below it, is not watched any more; or has another name now. */
@@ -54,7 +53,7 @@ export class WatchList {
 
   /** Throws WatchError when there are no more inotify instances. */
   constructor(readonly options: WatchListOptions) {
-    this.#queue = openInotify((bytes) => this.#read(bytes), options.onError, options.onNotice)
+    this.#queue = openInotify((bytes) => this.#read(bytes), options.onError)
   }
 
   /** Directories that are left out where trees are watched from now on. */
