@@ -28,16 +28,24 @@ export class BlindSpots {
     this.#noticeOnce(parent, name, errno)
   }
 
+  /** False when there was none. */
   delete(parent: Wd, name: RawPath): boolean {
     const names = this.#names.get(parent)
     if (!names?.delete(name)) return false
     this.#count--
     if (names.size === 0) this.#names.delete(parent)
-    if (this.#count === 0) {
-      this.#noticed.clear()
-      this.notice(`${printable(this.rootPath)}: every directory is watched now`)
-    }
     return true
+  }
+
+  has(parent: Wd, name: RawPath): boolean {
+    return this.#names.get(parent)?.has(name) === true
+  }
+
+  /** Says so when there are none any more. While one is being tried again, nobody should ask. */
+  tellWhenNone(): void {
+    if (this.#count > 0 || this.#noticed.size === 0) return
+    this.#noticed.clear()
+    this.notice(`${printable(this.rootPath)}: every directory is watched now`)
   }
 
   /** All of them; those whose parent has left the tree are forgotten. */

@@ -75,7 +75,16 @@ class DrainedQueue implements EventQueue {
     try {
       this.#ended = this.#startThread()
     } catch (thrown) {
-      this.#readDirectly(asError(thrown).message)
+      this.#startWithout(asError(thrown))
+    }
+  }
+
+  #startWithout(reason: Error): void {
+    try {
+      this.#readDirectly(reason.message)
+    } catch (thrown) {
+      kernel.close(this.#stop[0])
+      throw thrown
     }
   }
 

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import { asError, WatchError } from './errors.js'
 import { decodeEvents, type InotifyEvent } from './events.js'
 import { Directories, filesystemsWithin } from './fanotify/directories.js'
+import { mendInit, mendMark } from './fanotify/problems.js'
 import { decodeRecords, FAN, GROUP, type Place } from './fanotify/records.js'
 import * as kernel from './kernel.js'
 import { mend } from './limits.js'
@@ -73,7 +74,7 @@ export class InotifyGroup implements AsyncIterable<InotifyEvent> {
     return kernel.removeWatch(this.#queue.fd, wd) >= 0
   }
 
-  /** What has come is still read; then the iteration ends. */
+  /** What has been read from the kernel is still given; then the iteration ends. */
   async close(): Promise<void> {
     this.#reader.push(null)
     await this.#queue.close()
@@ -108,11 +109,14 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
   readonly #queue: KernelQueue
   readonly #reader = readerOf(() => this.#queue)
   readonly #directories: Directories
+  /** Whether it is told when directories are renamed: what they were called is remembered until then. */
+  readonly #hearsRenames: boolean
 
-  private constructor(root: RawPath) {
+  private constructor(root: RawPath, mask: number) {
     this.#directories = new Directories(root, undefined)
+    this.#hearsRenames = (mask & FAN.RENAME) !== 0 && (mask & FAN.ONDIR) !== 0
     const group = kernel.fanotifyInit(GROUP)
-    if (group < 0) throw new WatchError('NO_FANOTIFY', `fanotify_init: ${kernel.strerror(group)}`)
+    if (group < 0) throw new WatchError('NO_FANOTIFY', `fanotify_init: ${kernel.strerror(group)}${mendInit(group)}`)
     const queue = KernelQueue.of(
       group,
       'fanotify',
@@ -125,14 +129,14 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
 
   /**
    * Watches the filesystems that show at and below `root`, a directory, for what is in `mask` (FAN.*); with `alone` only the
-   * one that shows at `root`. What is mounted there later is not watched. Throws WatchError NO_FANOTIFY: it takes CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH, a kernel from 5.17
-   * on, and filesystems with file handles.
+   * one that shows at `root`. What is mounted there later is not watched. Throws WatchError ROOT_UNREADABLE, or NO_FANOTIFY: it
+   * takes CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH, a kernel from 5.17 on, and filesystems with file handles.
    */
   static open(root: Buffer | string, mask: number, { alone = false } = {}): FanotifyGroup {
     const found = kernel.withDirectory(pathOf(root), kernel.pathOf)
     if (typeof found === 'number')
       throw new WatchError('ROOT_UNREADABLE', `cannot open ${printable(pathOf(root))}: ${kernel.strerror(found)}`)
-    const group = new FanotifyGroup(found)
+    const group = new FanotifyGroup(found, mask)
     try {
       const filesystems = filesystemsWithin(found).filter(({ mount }) => !alone || mount.point === found)
       for (const filesystem of filesystems) group.#mark(filesystem.mount.point, mask, filesystem)
@@ -143,7 +147,7 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
     return group
   }
 
-  /** What has come is still read; then the iteration ends. */
+  /** What has been read from the kernel is still given; then the iteration ends. */
   async close(): Promise<void> {
     this.#reader.push(null)
     await this.#queue.close()
@@ -156,7 +160,10 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
   #mark(point: RawPath, mask: number, filesystem: Parameters<Directories['add']>[0]): void {
     const flags = FAN.MARK_ADD | FAN.MARK_FILESYSTEM
     const result = kernel.withDirectory(point, (fd) => kernel.fanotifyMark(this.#queue.fd, flags, mask, fd))
-    if (result < 0) throw new WatchError('NO_FANOTIFY', `fanotify_mark ${printable(point)}: ${kernel.strerror(result)}`)
+    if (result < 0) {
+      const problem = `fanotify_mark ${printable(point)}: ${kernel.strerror(result)}${mendMark(result)}`
+      throw new WatchError('NO_FANOTIFY', problem)
+    }
     this.#directories.add(filesystem)
   }
 
@@ -173,6 +180,7 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
       })
     } finally {
       this.#directories.end()
+      if (!this.#hearsRenames) this.#directories.forget()
     }
   }
 

@@ -10,7 +10,7 @@ import { currentLimit, mend, raiseWatches } from './limits.js'
 import { isMounted, type Mount, MountWatch, mountsWithin } from './mounts.js'
 import { type EventQueue, initInotify } from './queue.js'
 import { printable, type RawPath, ROOT } from './raw-path.js'
-import { noticeRemote, Root } from './root.js'
+import { cannotOpenRoot, noticeRemote, Root, remoteName } from './root.js'
 import { Scan, type ScanTree } from './scan.js'
 import { NONE, WatchTable, type Wd } from './watch-table.js'
 
@@ -83,6 +83,13 @@ export class InotifyTree implements ScanTree, WatchedTree {
   #drainedAtMs = 0
   #eventCount = 0
   #overflowCount = 0
+  #isDelivering = false
+  /** What is mounted below the root of which not all that happens is told. */
+  readonly #remotes = new Set<RawPath>()
+  #mountTimer: NodeJS.Timeout | undefined
+  /** Why the root could not be listed in this scan of everything, and why so in the last one of which the operator was told. */
+  #rootErrno = 0
+  #toldErrno = 0
   #overflowedAgain = false
   #closed = false
   /** Resolves when every directory is watched. */
@@ -105,7 +112,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
     )
     try {
       noticeRemote(rootPath, fsType, events.onNotice)
-      this.#mounts = this.#mountsBelow()
+      this.#mounts = this.#mountsBelow() ?? new Map()
       this.#mountWatch = new MountWatch(() => this.#mountsChanged())
     } catch (error) {
       this.#closed = true
@@ -122,7 +129,13 @@ export class InotifyTree implements ScanTree, WatchedTree {
       this.#started = { resolve, reject }
     })
     this.complete.catch(() => {}) // whoever waits for it hears it; nobody has to wait
-    this.#scanAll('start')
+    try {
+      this.#lookForRemotes(this.#mounts, new Map())
+      this.#scanAll('start')
+    } catch (thrown) {
+      void this.close(asError(thrown))
+      throw thrown
+    }
   }
 
   /** Before anything else is opened: while a root is away this is tried over and over. */
@@ -137,7 +150,12 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   get stats(): TreeStats {
     const watches = this.#closed ? 0 : this.table.size
-    return { watches, events: this.#eventCount, overflows: this.#overflowCount, blind: this.#blind.count }
+    return {
+      watches,
+      events: this.#eventCount,
+      overflows: this.#overflowCount,
+      blind: this.#blind.count + this.#remotes.size,
+    }
   }
 
   /** Whether events wait to be read. */
@@ -148,8 +166,8 @@ export class InotifyTree implements ScanTree, WatchedTree {
   /** When (Date.now) everything that had happened by then had been handed over. */
   get drainedAtMs(): number {
     const nowMs = Date.now()
-    const scanning = this.#pending.size > 0 || this.#retryTimer !== undefined
-    if (!this.#closed && !scanning && this.#queue.isEmpty) this.#drainedAtMs = nowMs
+    const isDrained = !this.#isDelivering && this.#pending.size === 0 && this.#retryTimer === undefined
+    if (!this.#closed && isDrained && this.#queue.isEmpty) this.#drainedAtMs = nowMs
     return this.#drainedAtMs
   }
 
@@ -159,6 +177,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
     clearImmediate(this.#turn)
     clearInterval(this.#blindTimer)
     clearTimeout(this.#retryTimer)
+    clearTimeout(this.#mountTimer)
     this.#mountWatch.close()
     this.#departures.close()
     this.#forgetPending()
@@ -182,8 +201,15 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   /** Hands over what was noticed so far. */
   flush(): void {
+    if (this.#pending.size === 0) this.#blind.tellWhenNone()
     const hints = this.#hints.take()
-    if (hints.length > 0 && !this.#closed) this.#events.onHints(hints)
+    if (hints.length === 0 || this.#closed) return
+    this.#isDelivering = true
+    try {
+      this.#events.onHints(hints)
+    } finally {
+      this.#isDelivering = false
+    }
   }
 
   #interpret(event: InotifyEvent): void {
@@ -234,7 +260,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
     }
     this.#pushEntry(path, true, mask)
     if (mask & (IN.DELETE | IN.MOVED_FROM)) this.#left(parent, name)
-    else if (this.#blind.delete(parent, name)) this.#scan({ parent, name, movedFrom, why: 'arrived' }) // chmod may help
+    else if (this.#blind.has(parent, name)) this.#scan({ parent, name, movedFrom, why: 'arrived' }) // chmod may help
   }
 
   /** An event about the watched directory itself; its parent, if watched, has reported it too. */
@@ -295,7 +321,13 @@ export class InotifyTree implements ScanTree, WatchedTree {
     this.#sliceEndsMs = 0
     try {
       const before = this.#mounts
-      this.#mounts = this.#mountsBelow()
+      const now = this.#mountsBelow()
+      if (now === undefined) {
+        this.#mountTimer ??= setTimeout(() => this.#lookAtMounts(), RETRY_MS).unref()
+        return
+      }
+      this.#mounts = now
+      const ids = new Set([...now.values()].map(({ id }) => id))
       for (const [path, { id }] of this.#mounts) {
         if (path === ROOT || before.get(path)?.id === id) continue
         const slash = path.lastIndexOf('/')
@@ -304,13 +336,47 @@ export class InotifyTree implements ScanTree, WatchedTree {
         if (parent !== NONE && !this.exclude?.(path, true))
           this.#postpone({ parent, name, movedFrom: undefined, why: 'arrived' })
       }
-      for (const [path, { device }] of before)
-        if (path !== ROOT && !this.#mounts.has(path)) this.#uncovered(path, isMounted(device))
+      for (const [path, { id, device }] of before) {
+        if (path === ROOT || now.has(path)) continue
+        if (ids.has(id)) this.#movedFrom(path)
+        else this.#uncovered(path, isMounted(device))
+      }
+      this.#lookForRemotes(now, before)
       // Under another mount it is not the one that is watched; that its own is gone is told by an event.
       const over = this.#mounts.get(ROOT)
       if (over !== undefined && over.id !== before.get(ROOT)?.id) this.#events.onRootDoubt('moved')
     } catch (thrown) {
       this.#fail(asError(thrown))
+    }
+  }
+
+  #lookAtMounts(): void {
+    this.#mountTimer = undefined
+    this.#mountsChanged()
+  }
+
+  /** A mount is at another place now: moved there itself, or with a directory above it. */
+  #movedFrom(path: RawPath): void {
+    const wd = this.table.at(path)
+    const parent = this.table.parentOf(wd)
+    if (parent !== NONE) this.#left(parent, this.table.nameOf(wd))
+  }
+
+  /** What others change there is not told. */
+  #lookForRemotes(now: ReadonlyMap<RawPath, Mount>, before: ReadonlyMap<RawPath, Mount>): void {
+    for (const path of this.#remotes) if (!now.has(path)) this.#remotes.delete(path)
+    for (const [path, { id }] of now) {
+      if (path === ROOT || before.get(path)?.id === id) continue
+      this.#remotes.delete(path)
+      const absolute = this.#root.absolute(path)
+      const name = remoteName(Number(kernel.withDirectory(absolute, kernel.filesystemType)))
+      if (name === undefined || this.exclude?.(path, true)) continue
+      this.#remotes.add(path)
+      const consequence = `it is looked at every ${BLIND_POLL_SECONDS} s, too`
+      this.#events.onNotice(
+        `${printable(absolute)} is on ${name}, where others make changes that are not told; ${consequence}`,
+      )
+      this.#pollBlindFromNowOn()
     }
   }
 
@@ -323,9 +389,10 @@ export class InotifyTree implements ScanTree, WatchedTree {
     this.flush()
   }
 
-  #mountsBelow(): ReadonlyMap<RawPath, Mount> {
+  /** Undefined when the root cannot be opened. */
+  #mountsBelow(): ReadonlyMap<RawPath, Mount> | undefined {
     const root = kernel.withDirectory(this.#root.absolute(ROOT), kernel.pathOf)
-    if (typeof root === 'number') return new Map()
+    if (typeof root === 'number') return undefined
     const start = root === '/' ? 1 : root.length + 1
     return new Map([...mountsWithin(root)].map(([point, mount]) => [point.slice(start) as RawPath, mount]))
   }
@@ -353,6 +420,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
   #scanAll(why: Reason): void {
     this.table.beginScan()
     this.#overflowedAgain = false
+    this.#rootErrno = 0
     if (why === 'overflow') this.#forgetPending() // it goes everywhere, and so says its hint
     clearTimeout(this.#retryTimer)
     this.#retryTimer = undefined
@@ -401,7 +469,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   #arrived({ parent, name, movedFrom, why, found }: Arrival): void {
     if (parent === NONE) {
-      if (found) this.#scannedAll(why)
+      if (found && this.#rootErrno === 0) this.#scannedAll(why)
       else this.#scanAllLater(why)
       return
     }
@@ -412,8 +480,13 @@ export class InotifyTree implements ScanTree, WatchedTree {
     this.#hints.push({ kind: 'tree', path, ...(movedFrom !== undefined && { movedFrom }) })
   }
 
-  /** The root could not be opened, and if it is not lost we are short of descriptors. */
+  /** The root could not be opened or listed, and if it is not lost we are short of descriptors, or its disk is ill. */
   #scanAllLater(why: Reason): void {
+    if (this.#rootErrno !== 0 && this.#rootErrno !== this.#toldErrno) {
+      this.#toldErrno = this.#rootErrno
+      const { message } = cannotOpenRoot(this.#root.absolute(ROOT), this.#rootErrno)
+      this.#events.onNotice(`${message}; it is tried again every ${RETRY_MS / 1000} s`)
+    }
     if (!this.#closed) this.#retryTimer ??= setTimeout(() => this.#scanAll(why), RETRY_MS)
   }
 
@@ -494,6 +567,16 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   onBlind(parent: Wd, name: RawPath, errno: number): void {
     this.#blind.add(parent, name, errno)
+    this.#pollBlindFromNowOn()
+  }
+
+  onUnlisted(wd: Wd, errno: number): void {
+    const parent = this.table.parentOf(wd)
+    if (parent !== NONE) this.onBlind(parent, this.table.nameOf(wd), errno)
+    else if (wd === this.table.root) this.#rootErrno = errno
+  }
+
+  #pollBlindFromNowOn(): void {
     this.#blindTimer ??= setInterval(() => this.#pollBlind(), BLIND_POLL_SECONDS * 1000).unref()
   }
 
@@ -505,6 +588,8 @@ export class InotifyTree implements ScanTree, WatchedTree {
   #pollBlind(): void {
     const spots = this.#blind.list()
     if (this.#pending.has(LOOK_EVERYWHERE)) return // it comes there, too
+    for (const path of this.#remotes) if (this.table.at(path) !== NONE) this.#hints.push({ kind: 'tree', path })
+    this.flush()
     if (spots.length > BLIND_HINTS_MAX) this.#lookEverywhere()
     else for (const [parent, name] of spots) this.#postpone({ parent, name, movedFrom: undefined, why: 'arrived' })
   }

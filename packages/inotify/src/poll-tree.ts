@@ -1,10 +1,10 @@
 import type { BigIntStats } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
 import type { TreeEvents, TreeStats, WatchedTree } from './backend.js'
-import { asError } from './errors.js'
+import { asError, WatchError } from './errors.js'
 import { HintList } from './hint.js'
 import * as kernel from './kernel.js'
-import { fromBytes, join, type RawPath, ROOT, toBytes } from './raw-path.js'
+import { fromBytes, join, printable, type RawPath, ROOT, toBytes } from './raw-path.js'
 import { cannotOpenRoot } from './root.js'
 
 /** Time between the end of a round and the next one, and at least so many times what the round took. */
@@ -45,7 +45,12 @@ export class PollTree implements WatchedTree {
   #looked = 0
   #pieceBeganMs = 0
   #rootStamp: Stamp = ''
+  /** Directories that could not be listed, in the last round and in this one; and why others could not, of which the operator was told. */
+  #blind = 0
+  #unlisted = 0
+  readonly #told = new Set<string>()
   #closed = false
+  #closedBecause: Error | undefined
 
   /** Throws WatchError. `intervalMs` is for tests. */
   constructor(
@@ -65,7 +70,7 @@ export class PollTree implements WatchedTree {
   }
 
   get stats(): TreeStats {
-    return { watches: this.#known.size, events: this.#changes, overflows: 0, blind: 0 }
+    return { watches: this.#known.size, events: this.#changes, overflows: 0, blind: this.#blind }
   }
 
   /** Nobody knows what is still to be found. */
@@ -83,8 +88,9 @@ export class PollTree implements WatchedTree {
     if (hints.length > 0 && !this.#closed) this.events.onHints(hints)
   }
 
-  async close(_reason: Error): Promise<void> {
+  async close(reason: Error): Promise<void> {
     this.#closed = true
+    this.#closedBecause ??= reason
     clearTimeout(this.#timer)
     this.#wake?.()
   }
@@ -113,13 +119,15 @@ export class PollTree implements WatchedTree {
     this.#roundBeganMs = this.#pieceBeganMs = performance.now()
     const beganAtMs = Date.now()
     if (!first) this.events.onRootDoubt('moved')
+    this.#unlisted = 0
     const seen = new Set<RawPath>()
     const open: RawPath[] = [ROOT]
     for (let path = open.pop(); path !== undefined && !this.#closed; path = open.pop()) {
       const found = await this.#list(path)
-      if (this.#closed) return
+      if (this.#closed) break
       // What cannot be listed now is as it was.
       const content = found ?? this.#known.get(path)
+      if (content === undefined && path === ROOT) throw cannotOpenRoot(fromBytes(this.#root), -kernel.ERRNO.ENOENT)
       if (content === undefined) continue
       seen.add(path)
       if (found !== undefined && !first) this.#compare(path, this.#known.get(path), found)
@@ -127,7 +135,11 @@ export class PollTree implements WatchedTree {
       for (const [name, { isDir }] of content) if (isDir) open.push(join(path, name))
       this.flush()
     }
+    if (this.#closed && first) throw this.#closedBecause
+    if (this.#closed) return
     for (const path of this.#known.keys()) if (!seen.has(path)) this.#known.delete(path)
+    this.#blind = this.#unlisted
+    if (this.#blind === 0) this.#told.clear()
     this.#drainedAtMs = beganAtMs
   }
 
@@ -158,7 +170,8 @@ export class PollTree implements WatchedTree {
       if (path === ROOT) this.#lookAtRoot(await lstat(Buffer.concat([this.#root, Buffer.from('/.')]), { bigint: true }))
       names = await readdir(this.#absolute(path), { encoding: 'buffer' })
       if (path === ROOT && !this.#isRoot()) return undefined
-    } catch {
+    } catch (thrown) {
+      if (!isOrdinary(thrown)) this.#cannotList(path, codeOf(thrown))
       return undefined
     }
     const found = new Map<RawPath, Known>()
@@ -170,13 +183,29 @@ export class PollTree implements WatchedTree {
         const stats = await lstat(this.#absolute(at), { bigint: true })
         const isDir = stats.isDirectory()
         if (!this.events.exclude?.(at, isDir)) found.set(name, { stamp: stampOf(stats), isDir, fresh: isFresh(stats) })
-      } catch {
-        // It went meanwhile, and is missing in the next round at the latest.
+      } catch (thrown) {
+        // What went meanwhile is not there. What cannot be looked at now is as it was.
+        const before = isOrdinary(thrown) ? undefined : this.#known.get(path)?.get(name)
+        if (before !== undefined) found.set(name, before)
       }
       if (++this.#looked % PIECE === 0) await this.#breathe()
       if (this.#closed) return undefined
     }
     return found
+  }
+
+  /** Throws WatchError when it is the root, and nothing is known of it. */
+  #cannotList(path: RawPath, code: string): void {
+    const problem = `cannot list ${printable(fromBytes(this.#absolute(path)))}: ${code}`
+    if (path === ROOT && this.#known.size === 0)
+      throw new WatchError('ROOT_UNREADABLE', `${problem}. To mend it: grant read and search permission on it`)
+    this.#unlisted++
+    if (this.#told.has(code)) return
+    this.#told.add(code)
+    const mending = 'To mend it: make it readable, or exclude it'
+    this.events.onNotice(
+      `${problem}; of what changes in it, and in others that fail alike, nothing is told. ${mending}`,
+    )
   }
 
   #lookAtRoot(stats: BigIntStats): void {
@@ -207,9 +236,19 @@ export class PollTree implements WatchedTree {
 const stampOf = ({ dev, ino, mode, size, uid, gid, mtimeNs, ctimeNs }: BigIntStats): Stamp =>
   `${dev}:${ino} ${mode} ${size} ${uid} ${gid} ${mtimeNs} ${ctimeNs}`
 
-/** Times of whole seconds, or of two, and a clock that is not quite ours. */
+/** It is not there, or not a directory any more. */
+const isOrdinary = (thrown: unknown): boolean => ['ENOENT', 'ENOTDIR', 'ESTALE'].includes(codeOf(thrown))
+
+const codeOf = (thrown: unknown): string => (thrown as NodeJS.ErrnoException).code ?? String(thrown)
+
+/** Times of whole seconds, or of two, */
 const FRESH_MS = 3_000
-const isFresh = ({ mtimeMs, ctimeMs }: BigIntStats) =>
-  Number(mtimeMs > ctimeMs ? mtimeMs : ctimeMs) > Date.now() - FRESH_MS
+/** and a clock that is not quite ours. Times far in the future are no proof of anything. */
+const AHEAD_MS = 60_000
+
+function isFresh({ mtimeMs, ctimeMs }: BigIntStats): boolean {
+  const ageMs = Date.now() - Number(mtimeMs > ctimeMs ? mtimeMs : ctimeMs)
+  return ageMs < FRESH_MS && ageMs > -AHEAD_MS
+}
 
 const inodeOf = (stamp: Stamp) => stamp.slice(0, stamp.indexOf(' '))

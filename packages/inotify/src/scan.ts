@@ -15,6 +15,8 @@ export interface ScanTree {
   onDisplaced(wd: Wd): void
   onWatched(parent: Wd, name: RawPath): void
   onBlind(parent: Wd, name: RawPath, errno: number): void
+  /** A directory that is watched could not be listed to its end. */
+  onUnlisted(wd: Wd, errno: number): void
   /** What is at the root's path is not the directory that is watched as the root. */
   onRootChanged(): void
 }
@@ -83,20 +85,34 @@ export class Scan {
 
   #list(frame: Frame): void {
     const from = frame.subdirectories.length
-    if (kernel.readSubdirectories(frame.fd, frame.subdirectories) <= 0) frame.listed = true
+    const length = kernel.readSubdirectories(frame.fd, frame.subdirectories)
+    if (length <= 0) frame.listed = true
+    if (length < 0 && !isOrdinary(length)) this.#tree.onUnlisted(frame.wd, length)
     const { exclude, table } = this.#tree
     if (exclude === undefined || frame.subdirectories.length === from) return
     const added = frame.subdirectories.splice(from)
     const path = table.pathOf(frame.wd)
     if (path === undefined) return // detached meanwhile: whoever attaches it will list it again
-    for (const name of added) if (!exclude(join(path, name), true)) frame.subdirectories.push(name)
+    for (const name of added) {
+      if (exclude(join(path, name), true)) this.#leaveOut(frame.wd, name)
+      else frame.subdirectories.push(name)
+    }
+  }
+
+  /** It may be watched since before a directory above it was renamed. */
+  #leaveOut(parent: Wd, name: RawPath): void {
+    const wd = this.#tree.table.child(parent, name)
+    if (wd === NONE) return
+    this.#tree.table.detach(wd)
+    this.#tree.onDisplaced(wd)
   }
 
   #descend(frame: Frame): void {
     const name = frame.subdirectories.pop()!
     if (frame.fd < 0) frame.fd = this.#reopen(frame.wd)
-    // A directory that cannot be reopened was renamed or removed: that event is queued, and brings a new scan.
     if (frame.fd < 0) {
+      // When it was renamed or removed, that event is queued, and brings a new scan.
+      if (!isOrdinary(frame.fd)) this.#tree.onUnlisted(frame.wd, frame.fd)
       this.#pop()
       return
     }
@@ -116,7 +132,7 @@ export class Scan {
 
   #reopen(wd: Wd): number {
     const path = this.#tree.table.pathOf(wd)
-    return path === undefined ? -1 : this.#tree.openDirectory(path)
+    return path === undefined ? -kernel.ERRNO.ENOENT : this.#tree.openDirectory(path)
   }
 
   #beginAtRoot(fd: number): boolean {

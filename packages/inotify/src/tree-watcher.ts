@@ -52,6 +52,7 @@ export class TreeWatcher {
     watcher.#lastIdentity = tree.identity
     try {
       await tree.complete
+      watcher.#noteDrained()
     } catch (error) {
       await watcher.close()
       throw error
@@ -80,10 +81,17 @@ export class TreeWatcher {
     }
   }
 
-  /** When (Date.now, ms) the queue was last known to be drained: what happened before, except in blind directories, was handed over. */
+  /**
+   * When (Date.now, ms) the queue was last known to be drained: what happened before,
+   * except in blind directories, was handed over. In onHints: before the hints that are being handed over.
+   */
   get drainedAtMs(): number {
-    if (this.#tree !== undefined) this.#drainedAtMs = Math.max(this.#drainedAtMs, this.#tree.drainedAtMs)
+    this.#noteDrained()
     return this.#drainedAtMs
+  }
+
+  #noteDrained(): void {
+    if (this.#tree !== undefined) this.#drainedAtMs = Math.max(this.#drainedAtMs, this.#tree.drainedAtMs)
   }
 
   /** Whether there are events that were not handed over yet: what they say may change what to make of the last hints. */
@@ -98,16 +106,17 @@ export class TreeWatcher {
   }
 
   #open(): WatchedTree {
-    const { tree, choice }: { tree: WatchedTree; choice: Choice } = openTree(this.#rootPath, this.#options.backend, {
+    let opened: WatchedTree | undefined
+    const { tree, choice } = openTree(this.#rootPath, this.#options.backend, {
       exclude: this.#options.exclude,
       onHints: (hints) => this.#deliver(hints),
       onError: (error) => this.#die(error),
       onRootDoubt: (evidence) => {
-        if (this.#tree === tree) this.#doubt(evidence)
+        if (opened !== undefined && this.#tree === opened) this.#doubt(evidence)
       },
       onNotice: (line) => this.#options.onNotice?.(line),
     })
-    this.#tree = tree
+    this.#tree = opened = tree
     this.#choice = choice
     this.#checkLater()
     return tree
@@ -142,6 +151,7 @@ export class TreeWatcher {
   #checkLater(): void {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
+      this.#noteDrained() // when events are lost, it is to be known since when
       this.#doubt('moved')
       if (this.#tree !== undefined) this.#checkLater()
     }, ROOT_CHECK_MS).unref()
@@ -154,6 +164,7 @@ export class TreeWatcher {
     if (evidence === 'unmounted') this.#lost('unmounted')
     else if (typeof found === 'number') this.#lost('gone')
     else if (!this.#isLast(found)) this.#lost('replaced')
+    else if (this.#tree?.isAstray === true) this.#lost('gone')
   }
 
   #isLast(found: kernel.Identity): boolean {
@@ -183,7 +194,11 @@ export class TreeWatcher {
     this.#deliver([{ kind: 'root', state: 'back' }])
     tree.complete.then(
       () => this.#deliver([{ kind: 'tree', path: ROOT }]),
-      () => {}, // the root went again meanwhile, and said so
+      (error) => {
+        if (this.#tree !== tree) return // the root went again meanwhile, and said so
+        void this.#leave(error)
+        this.#notYet(error, state)
+      },
     )
   }
 

@@ -52,6 +52,18 @@ test('a tree that is removed at once is told name by name', { skip }, async (t) 
   assert.deepEqual(told(watched), ['a/b/c/f', 'a/b/c', 'a/b', 'a'])
 })
 
+test('a tree of thousands of levels that is removed at once is told, soon', { skip }, async (t) => {
+  const LEVELS = 2500 // whose records are read at once
+  const chain = 'use strict; for (1..shift) { mkdir "d" or die $!; chdir "d" or die $! }'
+  const makeChain = (place: string) => execFileSync('perl', ['-e', chain, String(LEVELS)], { cwd: join(place, 'root') })
+  const watched = await onFilesystem(t, makeChain)
+  const before = process.cpuUsage()
+  execFileSync('rm', ['-rf', join(watched.root, 'd')])
+  await watched.heard({ kind: 'entry', path: 'd', gone: true })
+  const { user, system } = process.cpuUsage(before)
+  assert.ok((user + system) / LEVELS < 1000, `${(user + system) / LEVELS} µs of CPU for each level`)
+})
+
 test('a filesystem comes and goes below the root', { skip }, async (t) => {
   const watched = await onFilesystem(t, (place) => fs.mkdirSync(join(place, 'root/mnt/covered'), { recursive: true }))
   const { root, heard, watcher } = watched

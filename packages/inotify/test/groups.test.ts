@@ -97,6 +97,8 @@ test('fsnotifywait -S: a filesystem, by absolute paths', { skip }, async (t) => 
     [() => fs.writeFileSync(join(place, 'd/f'), ''), '/d/ CREATE f'],
     [() => fs.renameSync(join(place, 'd/f'), join(place, 'g')), '/d/ MOVED_FROM f', '/ MOVED_TO g'],
     [() => fs.chmodSync(join(place, 'd'), 0o700), '/d/ ATTRIB,ISDIR '],
+    [() => fs.renameSync(join(place, 'd'), join(place, 'e')), '/ MOVED_FROM,ISDIR d', '/ MOVED_TO,ISDIR e'],
+    [() => fs.writeFileSync(join(place, 'e/h'), ''), '/e/ CREATE h'],
   ]
   let expected = ''
   for (const [act, ...lines] of acts) {

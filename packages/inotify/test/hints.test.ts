@@ -236,6 +236,22 @@ test('the excluded is never watched and never reported', async (t) => {
   assertWatches(watcher, 1 + 3 + 1)
 })
 
+test('what is excluded since a directory above it was renamed is not watched any more', async (t) => {
+  const root = temporaryDirectory(t)
+  fs.mkdirSync(join(root, 'a/tmp/d'), { recursive: true })
+  const { watcher, hints, heard, settled } = await watching(t, root, { exclude: (path) => path === 'b/tmp' })
+  assertWatches(watcher, 4)
+  fs.renameSync(join(root, 'a'), join(root, 'b'))
+  await heard({ kind: 'tree', path: 'b' })
+  await eventually('freed watches', () => hasWatches(watcher, 2))
+  const since = hints.length
+  fs.writeFileSync(join(root, 'b/tmp/f'), '')
+  fs.writeFileSync(join(root, 'b/tmp/d/f'), '')
+  fs.mkdirSync(join(root, 'b/tmp/new'))
+  await settled()
+  assert.deepEqual(hints.slice(since), [])
+})
+
 test('a large tree that moves in is scanned in slices, while small changes are reported', async (t) => {
   const outside = temporaryDirectory(t)
   const root = join(outside, 'root')

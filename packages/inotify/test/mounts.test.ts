@@ -84,6 +84,29 @@ test('on FUSE: by polling, also what others change behind it; when its server di
   await heard({ kind: 'entry', path: 'a/later' }, since)
 })
 
+test('FUSE below the root: said to be looked at from time to time, and no deletion when its server dies', {
+  skip,
+}, async (t) => {
+  const [behind, root, polled] = [temporaryDirectory(t), temporaryDirectory(t), temporaryDirectory(t)]
+  for (const place of [root, polled]) mkdirSync(join(place, 'shared'))
+  writeFileSync(join(behind, 'f'), 'x')
+  const servers = [root, polled].map((place) =>
+    spawn('bindfs', ['-f', behind, join(place, 'shared')], { stdio: 'ignore' }),
+  )
+  t.after(() => servers.map((server) => server.kill('SIGKILL')))
+  await eventually('they are mounted', () => [root, polled].every((place) => existsSync(join(place, 'shared/f'))))
+  const { watcher, notices } = await watching(t, root, { backend: 'inotify' })
+  assert.equal(watcher.stats.blind, 1)
+  assert.match(notices.join('\n'), /shared is on FUSE, .* looked at every 30 s/)
+  const slow = await watching(t, polled, { backend: 'poll' })
+  for (const server of servers) server.kill('SIGKILL')
+  await eventually('it cannot be listed', () => slow.watcher.stats.blind === 1)
+  assert.match(slow.notices.join('\n'), /cannot list .*shared: ENOTCONN/)
+  assert.ok(!slow.hints.some((hint) => hint.kind === 'entry' && hint.gone), 'nothing is said to be deleted')
+  execFileSync('umount', ['-l', join(root, 'shared')])
+  await eventually('nothing is left that is not watched', () => watcher.stats.blind === 0)
+})
+
 /** A file whose name says when it was begun. */
 function writeNamed(directory: string): void {
   mkdirSync(directory, { recursive: true })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Hint, RawPath } from '../src/index.js'
 import { PollTree } from '../src/poll-tree.js'
 import { eventually, temporaryDirectory } from './watching.js'
@@ -75,6 +76,18 @@ test('a directory in the place of another is looked at as a whole', async (t) =>
   await settled()
   const trees = hints.filter((hint) => hint.kind === 'tree').map((hint) => ('path' in hint ? hint.path : ''))
   assert.deepEqual([...new Set(trees)].sort(), ['a', 'away', 'away/b'])
+})
+
+test('times far in the future are no change', async (t) => {
+  const { root, hints, settled } = await polled(t)
+  const future = Date.now() / 1000 + 1e6
+  fs.utimesSync(join(root, 'kept'), future, future)
+  await sleep(3_500) // until the change itself is old
+  await settled()
+  hints.length = 0
+  await settled()
+  await settled()
+  assert.deepEqual(hints, [])
 })
 
 test('what is excluded is not looked at', async (t) => {

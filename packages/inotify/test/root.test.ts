@@ -58,6 +58,17 @@ test('a root that is replaced by another directory is reported so, and the other
   assert.equal(watched.hints.length, since)
 })
 
+test('a root that is moved away with a symbolic link to it in its place is heard', async (t) => {
+  const watched = await watchedRoot(t)
+  fs.renameSync(watched.root, `${watched.root}-now`)
+  fs.symlinkSync(`${watched.root}-now`, watched.root)
+  if (BACKEND === 'inotify') await watched.settled()
+  else await isWatchedAgain(watched)
+  const since = watched.hints.length
+  for (let i = 0; i < 100; i++) fs.writeFileSync(join(watched.root, 'd', `${i}`), '')
+  await watched.heard({ kind: 'entry', path: 'd/99' }, since)
+})
+
 test('a parent of the root that is renamed raises no event, and is noticed', async (t) => {
   const watched = await watchedRoot(t)
   const parent = join(watched.root, '..')
@@ -126,6 +137,26 @@ test('a filesystem mounted below the root is watched, and what it covers again w
     await heard({ kind: 'entry', path: 'some/where/covered/f' })
     assert.ok(!hints.some((hint) => hint.kind === 'tree' && hint.path === ''), 'the rest of the tree is as it was')
   }
+})
+
+test('a mount that moves with the directory above it was not unmounted, whatever takes its place', {
+  skip: !isRoot,
+}, async (t) => {
+  const root = temporaryDirectory(t)
+  const elsewhere = temporaryDirectory(t)
+  fs.mkdirSync(join(root, 'a/m'), { recursive: true })
+  execFileSync('mount', ['-t', 'tmpfs', 'none', join(root, 'a/m')])
+  const { hints, heard } = await watching(t, root)
+  fs.renameSync(join(root, 'a'), join(root, 'b'))
+  fs.mkdirSync(join(root, 'a/m'), { recursive: true })
+  await heard({ kind: 'tree', path: 'a' })
+  execFileSync('mount', ['-t', 'tmpfs', 'none', elsewhere]) // any change of mounts
+  await heard({ kind: 'tree', path: 'b/m' })
+  for (const place of ['a/m', 'b/m']) {
+    fs.writeFileSync(join(root, place, 'f'), '')
+    await heard({ kind: 'entry', path: `${place}/f` })
+  }
+  assert.ok(!hints.some(({ kind }) => kind === 'unmounted'))
 })
 
 test('a bind mount below the root is gone: what it covered is watched', { skip: !isRoot }, async (t) => {

@@ -44,6 +44,7 @@ for (const [name, place] of Object.entries(PLACES)) {
       onDisplaced: nobody,
       onWatched: () => undefined,
       onBlind: nobody,
+      onUnlisted: nobody,
       onRootChanged: nobody,
     }
     const scan = new Scan(tree)

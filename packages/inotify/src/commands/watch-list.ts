@@ -48,6 +48,8 @@ export class WatchList {
   /** Directories that were moved, by cookie: away, unless an event that is still to come says where to. */
   readonly #moved = new Map<number, string>()
   #timer: NodeJS.Timeout | undefined
+  /** What is watched since a directory has appeared that is being looked at. */
+  #fresh: number[] | undefined
   /** Names that were told when they were found in a new directory, until the events about them have come. */
   readonly #told = new Map<number, Set<RawPath>>()
 
@@ -81,7 +83,10 @@ export class WatchList {
     const wd = kernel.addWatchAt(this.#queue.fd, path as RawPath, mask)
     if (wd < 0) return wd
     const known = this.#paths.has(wd)
-    if (!known) this.#paths.set(wd, watched)
+    if (!known) {
+      this.#paths.set(wd, watched)
+      this.#fresh?.push(wd)
+    }
     if (!known || given) this.count++
     return 0
   }
@@ -141,13 +146,17 @@ export class WatchList {
     if (watched === undefined) return // it has left the tree, and its watch was removed
     if (mask & IN.IGNORED) this.#paths.delete(wd)
     const path = `${watched}${name}`
+    const isSubdirectory = this.options.grows && (mask & IN.ISDIR) !== 0 && name !== ''
+    if (isSubdirectory && mask & IN.MOVED_FROM) this.#leaves(cookie, `${path}/`)
     if (this.options.hides(path) || this.#wasTold(wd, event)) return
     events.push({ watched, name, mask, cookie })
-    if (!this.options.grows || !(mask & IN.ISDIR) || name === '') return
+    if (!isSubdirectory) return
+    if (mask & IN.CREATE || (mask & IN.MOVED_TO && !arrives)) this.#appeared(path, (mask & IN.CREATE) !== 0, events)
+  }
+
+  #leaves(cookie: number, path: string): void {
     if (this.#moved.size >= MOVES_MAX) this.#endMoves()
-    if (mask & IN.MOVED_FROM) this.#moved.set(cookie, `${path}/`)
-    else if (mask & IN.CREATE || (mask & IN.MOVED_TO && !arrives))
-      this.#appeared(path, (mask & IN.CREATE) !== 0, events)
+    this.#moved.set(cookie, path)
   }
 
   /** What was moved has arrived elsewhere in the tree. False when it comes from outside. */
@@ -184,14 +193,19 @@ export class WatchList {
   #appeared(path: string, isNew: boolean, events: PathEvent[]): void {
     const found: PathEvent[] | undefined = isNew ? [] : undefined
     const directory = `${path}/`
-    const before = new Set(this.#paths.keys())
+    const fresh: number[] = []
+    this.#fresh = fresh
     const result = this.#addTree(directory, true, found)
+    this.#fresh = undefined
     if (result < 0 && !isOrdinary(result)) this.options.onUnwatched(directory, result)
     if (found === undefined || found.length === 0) return
-    for (const [wd, watched] of this.#paths)
-      if (!before.has(wd))
-        this.#told.set(wd, new Set(found.filter((one) => one.watched === watched).map(({ name }) => name)))
-    events.push(...found.filter((one) => !this.options.hides(`${one.watched}${one.name}`)))
+    const names = new Map<string, Set<RawPath>>()
+    for (const event of found) {
+      const told = names.get(event.watched) ?? new Set()
+      names.set(event.watched, told.add(event.name))
+      if (!this.options.hides(`${event.watched}${event.name}`)) events.push(event)
+    }
+    for (const wd of fresh) this.#told.set(wd, names.get(this.#paths.get(wd)!) ?? new Set())
   }
 
   #wasTold(wd: number, { mask, name }: InotifyEvent): boolean {
@@ -205,7 +219,9 @@ export class WatchList {
     if (!this.options.grows) return
     for (const path of this.#given) {
       const directory = withSlash(path)
-      if (isDirectoryBehind(directory)) this.#addTree(directory, false, undefined)
+      if (!isDirectoryBehind(directory)) continue
+      const result = this.#addTree(directory, false, undefined)
+      if (result < 0 && !isOrdinary(result)) this.options.onUnwatched(directory, result)
     }
   }
 }

@@ -22,8 +22,10 @@ export class Directories {
   readonly #filesystems = new Map<RawPath, Filesystem>()
   /** Descriptors on the mounts: a handle can only be opened by one, and while one is open nobody can unmount it. */
   readonly #descriptors = new Map<RawPath, number>()
-  /** What was deleted or moved in the records that are being read, by what it was. */
+  /** Where what was deleted in the records that are being read was. */
   #departed: Map<Handle, Place> | undefined
+  /** What was found out about those that are gone, while the same records are read. */
+  readonly #pathsOfGone = new Map<Handle, RawPath | undefined>()
   #lost = false
   #records: readonly FanotifyRecord[] = []
 
@@ -65,6 +67,7 @@ export class Directories {
   begin(records: readonly FanotifyRecord[]): void {
     this.#records = records
     this.#departed = undefined
+    this.#pathsOfGone.clear()
   }
 
   end(): void {
@@ -72,6 +75,7 @@ export class Directories {
     this.#descriptors.clear()
     this.#records = []
     this.#departed = undefined
+    this.#pathsOfGone.clear()
   }
 
   /** A directory was renamed, or something was mounted: any path may be another one now. */
@@ -86,10 +90,16 @@ export class Directories {
 
   /** Root-relative; undefined when it is not below the root, excluded, or gone without a trace. */
   pathOf(handle: Handle): RawPath | undefined {
+    const path = this.#pathOfLiving(handle)
+    return path === 'gone' ? this.#pathOfGone(handle) : path
+  }
+
+  #pathOfLiving(handle: Handle): RawPath | 'gone' | undefined {
     const known = this.#known.get(handle)
     if (known !== undefined || this.#known.has(handle)) return known
+    if (this.#pathsOfGone.has(handle)) return 'gone'
     const path = this.#resolve(handle)
-    if (path === 'gone') return this.#pathOfDeparted(handle)
+    if (path === 'gone') return path
     if (this.#known.size >= KNOWN_MAX) this.#known.clear()
     this.#known.set(handle, path)
     return path
@@ -172,8 +182,32 @@ export class Directories {
     return exclude(path, true)
   }
 
-  /** A directory that is gone was somewhere: its own end, among the same records, says where. */
-  #pathOfDeparted(handle: Handle): RawPath | undefined {
+  /**
+   * A directory that is gone was somewhere: its own end, among the same records, says where. So may all be that it was in,
+   * thousands of levels up: no step is taken twice.
+   */
+  #pathOfGone(handle: Handle): RawPath | undefined {
+    const chain: { handle: Handle; name: RawPath }[] = []
+    let path: RawPath | 'gone' | undefined = 'gone'
+    for (let at = handle; path === 'gone' && !this.#pathsOfGone.has(at); ) {
+      this.#pathsOfGone.set(at, undefined) // should what a kernel says be a loop, it ends here
+      const place = this.#placeOfDeparted(at)
+      if (place === undefined) break
+      chain.push({ handle: at, name: place.name })
+      at = place.directory
+      path = this.#pathOfLiving(at)
+      if (path === 'gone') path = this.#pathsOfGone.get(at) ?? path
+    }
+    let known = path === 'gone' ? undefined : path
+    for (const { handle: child, name } of chain.reverse()) {
+      if (known !== undefined) known = join(known, name)
+      if (known !== undefined && this.exclude?.(known, true)) known = undefined
+      this.#pathsOfGone.set(child, known)
+    }
+    return this.#pathsOfGone.get(handle)
+  }
+
+  #placeOfDeparted(handle: Handle): Place | undefined {
     if (this.#departed === undefined) {
       this.#departed = new Map()
       for (const { mask, target, place } of this.#records) {
@@ -181,12 +215,7 @@ export class Directories {
         if (ends && target !== undefined && place !== undefined) this.#departed.set(target, place)
       }
     }
-    const place = this.#departed.get(handle)
-    if (place === undefined) return undefined
-    this.#departed.delete(handle) // a loop cannot be, but what a kernel says is not to hang us
-    const path = this.pathAt(place)
-    this.#departed.set(handle, place)
-    return path === undefined || this.exclude?.(path, true) ? undefined : path
+    return this.#departed.get(handle)
   }
 }
 

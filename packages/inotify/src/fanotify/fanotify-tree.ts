@@ -2,11 +2,12 @@ import type { TreeEvents, TreeStats, WatchedTree } from '../backend.js'
 import { asError, WatchError } from '../errors.js'
 import { HintList } from '../hint.js'
 import * as kernel from '../kernel.js'
-import { MountWatch, mountsWithin } from '../mounts.js'
+import { type Mount, MountWatch, mountsWithin } from '../mounts.js'
 import { KernelQueue } from '../queue.js'
 import { join, printable, type RawPath, ROOT } from '../raw-path.js'
 import { cannotOpenRoot, remoteName } from '../root.js'
 import { Directories, type Filesystem, filesystemsWithin } from './directories.js'
+import { mendInit, mendMark } from './problems.js'
 import { decodeRecords, FAN, type FanotifyRecord, GROUP, type Handle, type Place } from './records.js'
 
 const EVENTS = FAN.CREATE | FAN.DELETE | FAN.MODIFY | FAN.CLOSE_WRITE | FAN.ATTRIB | FAN.ONDIR
@@ -51,11 +52,13 @@ export class FanotifyTree implements WatchedTree {
   readonly #blind = new Set<RawPath>()
   #blindTimer: NodeJS.Timeout | undefined
   #lookTimer: NodeJS.Timeout | undefined
+  #mountTimer: NodeJS.Timeout | undefined
   #directoryMoved = false
   #ignores = 0
   #fastReads = 0
   #lastReadMs = 0
   #drainedAtMs = 0
+  #isDelivering = false
   #eventCount = 0
   #overflowCount = 0
   #closed = false
@@ -65,7 +68,7 @@ export class FanotifyTree implements WatchedTree {
    * filesystem that is mounted below the root cannot be watched so. Without, such a one is looked at from time to time.
    */
   constructor(
-    rootPath: RawPath,
+    readonly rootPath: RawPath,
     readonly events: TreeEvents,
     wholly: boolean,
   ) {
@@ -112,21 +115,35 @@ export class FanotifyTree implements WatchedTree {
 
   get drainedAtMs(): number {
     const nowMs = Date.now()
-    if (!this.#closed && this.#queue.isEmpty) this.#drainedAtMs = nowMs
+    const isDrained = !this.#isDelivering && this.#lookTimer === undefined
+    if (!this.#closed && isDrained && this.#queue.isEmpty) this.#drainedAtMs = nowMs
     return this.#drainedAtMs
+  }
+
+  /** What the kernel tells is looked for where the root was, and not where a new symbolic link leads. */
+  get isAstray(): boolean {
+    const path = kernel.withDirectory(this.rootPath, kernel.pathOf)
+    return typeof path === 'string' && path !== this.#directories.root
   }
 
   async close(_reason: Error): Promise<void> {
     this.#closed = true
     clearInterval(this.#blindTimer)
     clearTimeout(this.#lookTimer)
+    clearTimeout(this.#mountTimer)
     this.#mountWatch?.close()
     await this.#queue.close()
   }
 
   flush(): void {
     const hints = this.#hints.take()
-    if (hints.length > 0 && !this.#closed) this.events.onHints(hints)
+    if (hints.length === 0 || this.#closed) return
+    this.#isDelivering = true
+    try {
+      this.events.onHints(hints)
+    } finally {
+      this.#isDelivering = false
+    }
   }
 
   #fail(error: Error): void {
@@ -332,10 +349,15 @@ export class FanotifyTree implements WatchedTree {
     try {
       const { root, filesystems } = this.#directories
       const now = new Map(filesystemsWithin(root).map((filesystem) => [filesystem.mount.point, filesystem]))
-      const ids = new Set([...mountsWithin('/' as RawPath).values()].map(({ id }) => id))
+      const shown = mountsWithin('/' as RawPath)
+      const ids = new Set([...shown.values()].map(({ id }) => id))
       for (const [point, { mount, fsid }] of [...filesystems]) {
         const found = now.get(point)
         if (found?.mount.id === mount.id && found.fsid === fsid) continue
+        if (found === undefined && idAt(shown, point, root) === mount.id) {
+          this.#mountTimer ??= setTimeout(() => this.#lookAtMounts(), LOOK_MS) // it is there, and cannot be opened now
+          continue
+        }
         this.#directories.remove(point)
         this.#blind.delete(point)
         if (point !== root && ids.has(mount.id)) continue // a directory above it was renamed
@@ -352,6 +374,11 @@ export class FanotifyTree implements WatchedTree {
     } catch (error) {
       this.#fail(asError(error))
     }
+  }
+
+  #lookAtMounts(): void {
+    this.#mountTimer = undefined
+    this.#mountsChanged()
   }
 
   /** What it covered shows again. */
@@ -399,6 +426,10 @@ export class FanotifyTree implements WatchedTree {
   }
 }
 
+/** Of what is mounted there; as `filesystemsWithin` has it, '' at a root that is no mount point. */
+const idAt = (shown: ReadonlyMap<RawPath, Mount>, point: RawPath, root: RawPath): string | undefined =>
+  shown.get(point)?.id ?? (point === root ? '' : undefined)
+
 /** The root, without symbolic links. Throws WatchError. */
 function rootAt(rootPath: RawPath): { identity: kernel.Identity; path: RawPath } {
   const found = kernel.withDirectory(rootPath, (fd) => ({ identity: kernel.identityOf(fd), path: kernel.pathOf(fd) }))
@@ -411,17 +442,3 @@ function rootAt(rootPath: RawPath): { identity: kernel.Identity; path: RawPath }
 
 const cannot = (rootPath: RawPath, problem: string): WatchError =>
   new WatchError('NO_FANOTIFY', `cannot watch ${printable(rootPath)} by fanotify: ${problem}`)
-
-function mendInit(errno: number): string {
-  if (errno === -kernel.ERRNO.EPERM) return '; it takes CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH (root has both)'
-  if (errno === -kernel.ERRNO.EINVAL || errno === -kernel.ERRNO.ENOSYS) return '; it takes a kernel from 5.17 on'
-  if (errno === -kernel.ERRNO.EMFILE) return '; raise fs.fanotify.max_user_groups, or ulimit -n'
-  return ''
-}
-
-function mendMark(errno: number): string {
-  if (errno === -kernel.ERRNO.EXDEV) return ' (a btrfs subvolume)'
-  if (errno === -kernel.ERRNO.EOPNOTSUPP || errno === -kernel.ERRNO.ENODEV)
-    return ' (this filesystem has no file handles)'
-  return mendInit(errno)
-}
