@@ -1,5 +1,6 @@
 import type { BackendName, TreeEvents, WatchedTree } from './backend.js'
 import { WatchError } from './errors.js'
+import { isExported } from './exports.js'
 import { FanotifyTree } from './fanotify/fanotify-tree.js'
 import { InotifyTree } from './inotify-tree.js'
 import * as kernel from './kernel.js'
@@ -38,12 +39,17 @@ export function openTree(
   const remote = remoteName(kernel.withDirectory(root, kernel.filesystemType))
   if (remote !== undefined)
     return by('poll', `it is on ${remote}, where others make changes of which this kernel is not told`)
-  if (isSmall(root, events)) return by('inotify', `there are at most ${SMALL_MAX} directories`)
+  const real = kernel.withDirectory(root, kernel.pathOf)
+  const exported = typeof real === 'string' && isExported(real)
+  if (!exported && isSmall(root, events)) return by('inotify', `there are at most ${SMALL_MAX} directories`)
+  const why = exported
+    ? 'it is exported by NFS, and inotify is not told of all that clients change'
+    : `there may be more than ${SMALL_MAX} directories`
   try {
-    return by('fanotify', `there may be more than ${SMALL_MAX} directories`)
+    return by('fanotify', why)
   } catch (error) {
     if (!(error instanceof WatchError) || error.code !== 'NO_FANOTIFY') throw error
-    return by('inotify', error.message)
+    return by('inotify', exported ? `${error.message}; but ${why}` : error.message)
   }
 }
 

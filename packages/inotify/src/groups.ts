@@ -92,7 +92,10 @@ export interface FilesystemEvent {
    * deleted and created again is one event with all these bits. What is there, the disk tells.
    */
   mask: number
-  /** Absolute; where it is now. Undefined when its directory is gone, or does not show below the group's root. */
+  /**
+   * Absolute; where it is now. Undefined when its directory is gone, or does not show below the group's root; and when the kernel
+   * does not know it: a file was opened by its handle, as an NFS server does, and by name by nobody.
+   */
   path: RawPath | undefined
   /** With FAN.RENAME: where it was. Undefined when that does not show below the group's root. */
   from: RawPath | undefined
@@ -172,7 +175,7 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
     this.#directories.begin(records)
     try {
       return records.flatMap(({ mask, place, from }) => {
-        if (place === undefined && !(mask & FAN.Q_OVERFLOW)) return [] // another record tells of its name
+        if (place === undefined && mask === FAN.ATTRIB) return [] // it has one name less, of which another record tells
         const isDirectory = (mask & FAN.ONDIR) !== 0
         if (isDirectory && mask & FAN.RENAME) this.#directories.forget()
         const itself = place?.name === '.'

@@ -323,14 +323,16 @@ export function readSubdirectories(fd: number, names: RawPath[]): number {
   return length
 }
 
-/** Lists all of `fd` but '.' and '..', in the order of the directory, until `take` returns true. */
-function list(fd: number, take: (name: RawPath, ino: bigint) => boolean): void {
+/** Lists all of `fd` but '.' and '..', in the order of the directory, until `take` returns true. It must not list itself. */
+export function list(fd: number, take: (name: RawPath, ino: bigint, mayBeDirectory: boolean) => boolean): void {
   for (let length = 1; length > 0; ) {
     length = orErrno(c.getdents64(fd, entries, entries.length))
     for (let at = 0; at < length; at += entries.readUInt16LE(at + 16)) {
       const start = at + 19
       const name = entries.toString('latin1', start, entries.indexOf(0, start)) as RawPath
-      if (name !== '.' && name !== '..' && take(name, entries.readBigUInt64LE(at))) return
+      if (name === '.' || name === '..') continue
+      const type = entries[at + 18]
+      if (take(name, entries.readBigUInt64LE(at), type === DT_DIR || type === DT_UNKNOWN)) return
     }
   }
 }
@@ -376,6 +378,10 @@ export function identityOf(fd: number): Identity | number {
 export function isDeleted(fd: number): boolean {
   return c.statx(fd, emptyPath, AT_EMPTY_PATH, STATX_NLINK, statxOut) < 0 || statxOut.readUInt32LE(16) === 0
 }
+
+/** Makes the kernel know that `name` is in `fd`, a directory. */
+export const lookUp = (fd: number, name: RawPath): void =>
+  void c.statx(fd, cString(name), AT_SYMLINK_NOFOLLOW, STATX_TYPE, statxOut)
 
 /** Whether the path leads to a directory; a symbolic link is none. */
 export const isDirectory = (path: string): boolean => typeAt(path) === constants.S_IFDIR

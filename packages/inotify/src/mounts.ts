@@ -21,13 +21,15 @@ export function mountsWithin(directory: RawPath): Map<RawPath, Mount> {
   for (const line of readFileSync(MOUNTINFO, 'latin1').split('\n')) {
     const [id, , device, , escaped] = line.split(' ', 5)
     if (id === undefined || device === undefined || escaped === undefined) continue
-    const point = escaped.replace(/\\([0-7]{3})/g, (_, octal) =>
-      String.fromCharCode(Number.parseInt(octal, 8)),
-    ) as RawPath
+    const point = unescaped(escaped)
     if (isWithin(point, directory)) found.set(point, { id, device, point })
   }
   return found
 }
+
+/** A path as the kernel and mount tools write it, with spaces and the like in octal. */
+export const unescaped = (path: string): RawPath =>
+  path.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8))) as RawPath
 
 /** Whether the filesystem shows anywhere. */
 export const isMounted = (device: string): boolean =>

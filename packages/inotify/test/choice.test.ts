@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -31,6 +32,25 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     assert.equal((await chosen(t, root)).backend, 'fanotify')
   })
 }
+
+test('a small tree that NFS exports: fanotify', { skip }, (t) => {
+  const root = join(temporaryDirectory(t), 'with space')
+  fs.mkdirSync(root)
+  const index = fileURLToPath(new URL('../src/index.js', import.meta.url))
+  const script = `const { TreeWatcher } = await import(${JSON.stringify(index)})
+    const watcher = await TreeWatcher.open(${JSON.stringify(root)}, { onHints() {}, onError(error) { throw error } })
+    console.log(JSON.stringify(watcher.choice)); await watcher.close()`
+  const choice = (exported: string) => {
+    const etab = `${exported.replaceAll(' ', '\\040')}\t*(rw,sync,no_subtree_check)\n`
+    const inNamespace = `mount -t tmpfs none /var/lib; mkdir /var/lib/nfs; cat > /var/lib/nfs/etab; exec "$@"`
+    const command = ['-m', 'sh', '-c', inNamespace, 'sh', process.execPath, '--input-type=module', '-e', script]
+    return JSON.parse(execFileSync('unshare', command, { input: etab, encoding: 'utf8' }))
+  }
+  const why = 'it is exported by NFS, and inotify is not told of all that clients change'
+  for (const exported of [root, join(root, 'below'), tmpdir(), '/'])
+    assert.deepEqual(choice(exported), { backend: 'fanotify', reason: why })
+  for (const exported of ['/elsewhere', `${root}2`]) assert.equal(choice(exported).backend, 'inotify')
+})
 
 test('a large tree of which most is left out: inotify', { skip }, async (t) => {
   const root = temporaryDirectory(t)

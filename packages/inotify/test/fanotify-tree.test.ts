@@ -4,6 +4,8 @@ import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { TreeWatcherOptions } from '../src/index.js'
+import * as kernel from '../src/kernel.js'
+import { image, remounted } from './filesystems.js'
 import { eventually, temporaryDirectory, type Watching, watching } from './watching.js'
 
 // What is particular to watching whole filesystems. What both ways have in common is in fanotify.test.ts.
@@ -62,6 +64,42 @@ test('a tree of thousands of levels that is removed at once is told, soon', { sk
   await watched.heard({ kind: 'entry', path: 'd', gone: true })
   const { user, system } = process.cpuUsage(before)
   assert.ok((user + system) / LEVELS < 1000, `${(user + system) / LEVELS} µs of CPU for each level`)
+})
+
+test('what an NFS server writes by handle, and nobody has looked up by name, is found', { skip }, async (t) => {
+  const place = image(t, 'ext4')
+  for (const name of ['root/a/b/c', 'root/left-out', 'beside']) fs.mkdirSync(join(place, name), { recursive: true })
+  for (const name of ['root/a/b/c/f', 'root/left-out/f', 'beside/f']) fs.writeFileSync(join(place, name), '')
+  fs.linkSync(join(place, 'root/a/b/c/f'), join(place, 'root/second'))
+  const handles = ['root/a/b/c/f', 'root/left-out/f', 'beside/f'].map((name) => {
+    const fd = fs.openSync(join(place, name), 'r')
+    const handle = kernel.handleOf(fd) as string
+    fs.closeSync(fd)
+    return handle
+  })
+  remounted(place)
+  const watched = await watching(t, join(place, 'root'), {
+    backend: 'fanotify',
+    exclude: (path) => path === 'left-out',
+  })
+  const mount = fs.openSync(place, 'r')
+  t.after(() => fs.closeSync(mount))
+  const write = (handle: string) => {
+    const fd = kernel.openByHandle(mount, handle, fs.constants.O_WRONLY)
+    const path = fs.readlinkSync(`/proc/self/fd/${fd}`)
+    fs.writeSync(fd, 'x')
+    fs.closeSync(fd)
+    return path
+  }
+  const pathsBefore = handles.map(write)
+  assert.deepEqual(pathsBefore, ['/', '/', '/'], 'the kernel knows no names')
+  await watched.settled()
+  for (const path of ['a/b/c/f', 'second']) await watched.heard({ kind: 'entry', path, closed: true })
+  assert.deepEqual([...new Set(told(watched))].sort(), ['a/b/c/f', 'second'])
+  const since = watched.hints.length
+  write(handles[0]!)
+  const { path } = (await watched.heard({ kind: 'entry', closed: true }, since)) as { path: string }
+  assert.ok(['a/b/c/f', 'second'].includes(path), 'it is known by now')
 })
 
 test('a filesystem comes and goes below the root', { skip }, async (t) => {

@@ -23,6 +23,12 @@ export function image(t: TestContext, type: 'ext4' | 'xfs' | 'btrfs'): string {
   return root
 }
 
+/** Forgets all that the kernel knows of an image. */
+export function remounted(root: string): void {
+  execFileSync('umount', [root])
+  execFileSync('mount', ['-o', 'loop', join(root, '../image'), root])
+}
+
 export function subvolumeOf(btrfs: string): string {
   execFileSync('btrfs', ['-q', 'subvolume', 'create', join(btrfs, 'sub')])
   return join(btrfs, 'sub')

@@ -122,6 +122,34 @@ export class Directories {
     return result
   }
 
+  /**
+   * Where a file is that is no directory, root-relative. Which one it is, when the kernel does not know its path. Undefined
+   * when it is gone, or not below the root.
+   */
+  fileOf(handle: Handle): RawPath | kernel.Identity | undefined {
+    for (const filesystem of this.#of(handle)) {
+      const mount = this.#descriptor(filesystem)
+      const fd = mount < 0 ? mount : kernel.openByHandle(mount, handle.slice(FSID_BYTES))
+      if (mount < 0 || isShortage(fd)) this.#lost = true
+      if (fd < 0) continue
+      const found = this.#fileAt(fd, filesystem)
+      kernel.close(fd)
+      if (found !== undefined) return found
+    }
+    return undefined
+  }
+
+  #fileAt(fd: number, { mount }: Filesystem): RawPath | kernel.Identity | undefined {
+    if (kernel.isDeleted(fd)) return undefined
+    const absolute = kernel.pathOf(fd)
+    if (absolute === '/' || typeof absolute === 'number') {
+      const identity = kernel.identityOf(fd)
+      return typeof identity === 'number' ? undefined : identity
+    }
+    const isHere = isWithin(absolute, mount.point) && isWithin(absolute, this.root)
+    return isHere ? this.relative(absolute) : undefined
+  }
+
   #of(handle: Handle): Filesystem[] {
     const fsid = handle.slice(0, FSID_BYTES)
     return [...this.#filesystems.values()].filter((filesystem) => filesystem.fsid === fsid)

@@ -7,6 +7,7 @@ import { KernelQueue } from '../queue.js'
 import { join, printable, type RawPath, ROOT } from '../raw-path.js'
 import { cannotOpenRoot, remoteName } from '../root.js'
 import { Directories, type Filesystem, filesystemsWithin } from './directories.js'
+import { NamelessFiles } from './nameless.js'
 import { mendInit, mendMark } from './problems.js'
 import { decodeRecords, FAN, type FanotifyRecord, GROUP, type Handle, type Place } from './records.js'
 
@@ -42,6 +43,7 @@ export class FanotifyTree implements WatchedTree {
   readonly #queue: KernelQueue
   readonly #directories: Directories
   readonly #hints = new HintList()
+  readonly #nameless: NamelessFiles
   readonly #mountWatch: MountWatch
   /** The directories that the root's path leads through, and the root. */
   readonly #way = new Set<Handle>()
@@ -85,6 +87,12 @@ export class FanotifyTree implements WatchedTree {
     if (typeof queue === 'number') throw cannot(rootPath, `pipe: ${kernel.errnoName(queue)}`)
     this.#queue = queue
     this.#directories = new Directories(path, events.exclude)
+    this.#nameless = new NamelessFiles(this.#directories, {
+      onFound: (found, mask) => this.#fileFound(found, mask),
+      onTurn: () => this.flush(),
+      onTooMany: () => this.#lookEverywhere(),
+      onError: (thrown) => this.#fail(asError(thrown)),
+    })
     try {
       this.#mountWatch = new MountWatch(() => this.#mountsChanged())
       for (const filesystem of filesystemsWithin(path)) {
@@ -115,7 +123,7 @@ export class FanotifyTree implements WatchedTree {
 
   get drainedAtMs(): number {
     const nowMs = Date.now()
-    const isDrained = !this.#isDelivering && this.#lookTimer === undefined
+    const isDrained = !this.#isDelivering && this.#lookTimer === undefined && !this.#nameless.isSearching
     if (!this.#closed && isDrained && this.#queue.isEmpty) this.#drainedAtMs = nowMs
     return this.#drainedAtMs
   }
@@ -131,6 +139,7 @@ export class FanotifyTree implements WatchedTree {
     clearInterval(this.#blindTimer)
     clearTimeout(this.#lookTimer)
     clearTimeout(this.#mountTimer)
+    this.#nameless.close()
     this.#mountWatch?.close()
     await this.#queue.close()
   }
@@ -185,11 +194,12 @@ export class FanotifyTree implements WatchedTree {
   }
 
   #interpret(record: FanotifyRecord): void {
-    const { mask, place } = record
+    const { mask, place, target } = record
     if (mask & FAN.Q_OVERFLOW) this.#overflowed()
-    else if (place === undefined)
-      return // it tells of the target alone; another record tells of its name
-    else if (mask & FAN.RENAME) this.#renamed(record, place)
+    else if (place === undefined) {
+      // Mostly that it has one name less, of which another record tells.
+      if (target !== undefined && !(mask & FAN.ONDIR)) this.#nameless.add(target, mask)
+    } else if (mask & FAN.RENAME) this.#renamed(record, place)
     else this.#happened(record, place)
   }
 
@@ -207,6 +217,11 @@ export class FanotifyTree implements WatchedTree {
       if (mask & NAME_EVENTS) this.#excludedNameChanged(directory)
     } else if (isDir) this.#directoryChanged(path, mask)
     else this.#fileChanged(path, mask)
+  }
+
+  /** Its directory is not excluded. */
+  #fileFound(path: RawPath, mask: number): void {
+    if (!this.events.exclude?.(path, false)) this.#fileChanged(path, mask)
   }
 
   #directoryChanged(path: RawPath, mask: number): void {
@@ -278,6 +293,7 @@ export class FanotifyTree implements WatchedTree {
   #lookEverywhere(): void {
     this.#directories.forget()
     this.#ignoreNothing()
+    this.#nameless.forget()
     this.#hints.push({ kind: 'tree', path: ROOT, overflow: true })
   }
 

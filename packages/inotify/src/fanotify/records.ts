@@ -60,7 +60,7 @@ export interface FanotifyRecord {
   place: Place | undefined
   /** With RENAME: where it was. */
   from: Place | undefined
-  /** What it happened to, if that is a directory. */
+  /** What it happened to, if that is a directory, or if there is no place. */
   target: Handle | undefined
 }
 
@@ -104,7 +104,8 @@ export function decodeRecords(bytes: Buffer): FanotifyRecord[] {
 
 function decodeInfo(bytes: Buffer, at: number, length: number, record: FanotifyRecord): void {
   const type = bytes[at]
-  if (type === INFO.FID ? !(record.mask & FAN.ONDIR) : !isPlace(type)) return
+  const isWanted = type === INFO.FID ? (record.mask & FAN.ONDIR) !== 0 || record.place === undefined : isPlace(type)
+  if (!isWanted) return
   if (length < NAME_AT) throw broken('has a truncated handle', at, bytes)
   const nameAt = at + NAME_AT + bytes.readUInt32LE(at + HANDLE_BYTES_AT)
   if (nameAt > at + length) throw broken('has a truncated handle', at, bytes)
