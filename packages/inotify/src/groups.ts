@@ -141,7 +141,9 @@ export class FanotifyGroup implements AsyncIterable<FilesystemEvent> {
       throw new WatchError('ROOT_UNREADABLE', `cannot open ${printable(pathOf(root))}: ${kernel.strerror(found)}`)
     const group = new FanotifyGroup(found, mask)
     try {
-      const filesystems = filesystemsWithin(found).filter(({ mount }) => !alone || mount.point === found)
+      const filesystems = filesystemsWithin(found).filter(
+        ({ mount, fsid }) => mount.point === found || (!alone && fsid !== ''),
+      )
       for (const filesystem of filesystems) group.#mark(filesystem.mount.point, mask, filesystem)
     } catch (error) {
       void group.close()

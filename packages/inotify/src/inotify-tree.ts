@@ -340,6 +340,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
         if (path === ROOT || now.has(path)) continue
         if (ids.has(id)) this.#movedFrom(path)
         else this.#uncovered(path, isMounted(device))
+        if (this.#closed) return
       }
       this.#lookForRemotes(now, before)
       // Under another mount it is not the one that is watched; that its own is gone is told by an event.
@@ -368,9 +369,10 @@ export class InotifyTree implements ScanTree, WatchedTree {
     for (const [path, { id }] of now) {
       if (path === ROOT || before.get(path)?.id === id) continue
       this.#remotes.delete(path)
+      if (this.#isExcluded(path)) continue
       const absolute = this.#root.absolute(path)
       const name = remoteName(Number(kernel.withDirectory(absolute, kernel.filesystemType)))
-      if (name === undefined || this.exclude?.(path, true)) continue
+      if (name === undefined) continue
       this.#remotes.add(path)
       const consequence = `it is looked at every ${BLIND_POLL_SECONDS} s, too`
       this.#events.onNotice(
@@ -378,6 +380,14 @@ export class InotifyTree implements ScanTree, WatchedTree {
       )
       this.#pollBlindFromNowOn()
     }
+  }
+
+  /** Itself, or a directory that it is in. */
+  #isExcluded(path: RawPath): boolean {
+    if (this.exclude === undefined) return false
+    for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1))
+      if (this.exclude(path.slice(0, at) as RawPath, true)) return true
+    return this.exclude(path, true)
   }
 
   /** A mount of a filesystem that shows elsewhere, too, is gone without an event. */
@@ -482,12 +492,15 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   /** The root could not be opened or listed, and if it is not lost we are short of descriptors, or its disk is ill. */
   #scanAllLater(why: Reason): void {
-    if (this.#rootErrno !== 0 && this.#rootErrno !== this.#toldErrno) {
+    if (this.#closed) return
+    if (this.#rootErrno !== 0) {
+      const error = cannotOpenRoot(this.#root.absolute(ROOT), this.#rootErrno)
+      if (why === 'start' && !kernel.isShortage(this.#rootErrno)) return void this.close(error)
+      if (this.#rootErrno !== this.#toldErrno)
+        this.#events.onNotice(`${error.message}; it is tried again every ${RETRY_MS / 1000} s`)
       this.#toldErrno = this.#rootErrno
-      const { message } = cannotOpenRoot(this.#root.absolute(ROOT), this.#rootErrno)
-      this.#events.onNotice(`${message}; it is tried again every ${RETRY_MS / 1000} s`)
     }
-    if (!this.#closed) this.#retryTimer ??= setTimeout(() => this.#scanAll(why), RETRY_MS)
+    this.#retryTimer ??= setTimeout(() => this.#scanAll(why), RETRY_MS)
   }
 
   #scannedAll(why: Reason): void {
@@ -586,10 +599,12 @@ export class InotifyTree implements ScanTree, WatchedTree {
 
   /** Tries again to watch the blind spots; their 'tree' hints say to look there in any case. */
   #pollBlind(): void {
+    this.#mountWatch.look() // a directory above a mount may have been renamed
     const spots = this.#blind.list()
     if (this.#pending.has(LOOK_EVERYWHERE)) return // it comes there, too
     for (const path of this.#remotes) if (this.table.at(path) !== NONE) this.#hints.push({ kind: 'tree', path })
     this.flush()
+    if (this.#closed) return
     if (spots.length > BLIND_HINTS_MAX) this.#lookEverywhere()
     else for (const [parent, name] of spots) this.#postpone({ parent, name, movedFrom: undefined, why: 'arrived' })
   }

@@ -115,6 +115,9 @@ const c = {
   ) => number,
 }
 
+/** Whether a call failed because there are no descriptors left, of this process or of the machine. */
+export const isShortage = (errno: number): boolean => errno === -ERRNO.EMFILE || errno === -ERRNO.ENFILE
+
 /** 'No such file or directory' for 2 or -2. */
 export const strerror = (errno: number): string => c.strerror(Math.abs(errno))
 
@@ -323,16 +326,17 @@ export function readSubdirectories(fd: number, names: RawPath[]): number {
   return length
 }
 
-/** Lists all of `fd` but '.' and '..', in the order of the directory, until `take` returns true. It must not list itself. */
-export function list(fd: number, take: (name: RawPath, ino: bigint, mayBeDirectory: boolean) => boolean): void {
-  for (let length = 1; length > 0; ) {
-    length = orErrno(c.getdents64(fd, entries, entries.length))
+/** Lists all of `fd` but '.' and '..', in the order of the directory, until `take` returns true. It must not list itself. Returns 0, or the negative errno. */
+export function list(fd: number, take: (name: RawPath, ino: bigint, mayBeDirectory: boolean) => boolean): number {
+  for (;;) {
+    const length = orErrno(c.getdents64(fd, entries, entries.length))
+    if (length <= 0) return length
     for (let at = 0; at < length; at += entries.readUInt16LE(at + 16)) {
       const start = at + 19
       const name = entries.toString('latin1', start, entries.indexOf(0, start)) as RawPath
       if (name === '.' || name === '..') continue
       const type = entries[at + 18]
-      if (take(name, entries.readBigUInt64LE(at), type === DT_DIR || type === DT_UNKNOWN)) return
+      if (take(name, entries.readBigUInt64LE(at), type === DT_DIR || type === DT_UNKNOWN)) return 0
     }
   }
 }

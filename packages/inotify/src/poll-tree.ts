@@ -60,6 +60,8 @@ export class PollTree implements WatchedTree {
   ) {
     const identity = kernel.directoryIdentity(rootPath)
     if (typeof identity === 'number') throw cannotOpenRoot(rootPath, identity)
+    const opened = kernel.withDirectory(rootPath, () => 0)
+    if (opened < 0) throw cannotOpenRoot(rootPath, opened)
     this.identity = identity
     this.#root = toBytes(rootPath)
     this.complete = this.#round(true)
@@ -247,8 +249,8 @@ const FRESH_MS = 3_000
 const AHEAD_MS = 60_000
 
 function isFresh({ mtimeMs, ctimeMs }: BigIntStats): boolean {
-  const ageMs = Date.now() - Number(mtimeMs > ctimeMs ? mtimeMs : ctimeMs)
-  return ageMs < FRESH_MS && ageMs > -AHEAD_MS
+  const ages = [mtimeMs, ctimeMs].map((timeMs) => Date.now() - Number(timeMs))
+  return ages.some((ageMs) => ageMs < FRESH_MS && ageMs > -AHEAD_MS)
 }
 
 const inodeOf = (stamp: Stamp) => stamp.slice(0, stamp.indexOf(' '))

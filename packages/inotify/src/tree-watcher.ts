@@ -118,7 +118,9 @@ export class TreeWatcher {
     })
     this.#tree = opened = tree
     this.#choice = choice
-    this.#checkLater()
+    if (this.#closed)
+      void this.close() // onNotice did
+    else this.#checkLater()
     return tree
   }
 
@@ -190,13 +192,17 @@ export class TreeWatcher {
     }
     if (!this.#isLast(tree.identity) && state !== 'replaced') this.#deliver([{ kind: 'root', state: 'replaced' }])
     this.#lastIdentity = tree.identity
-    this.#lastNotice = ''
     this.#deliver([{ kind: 'root', state: 'back' }])
     tree.complete.then(
-      () => this.#deliver([{ kind: 'tree', path: ROOT }]),
+      () => {
+        this.#lastNotice = ''
+        this.#deliver([{ kind: 'tree', path: ROOT }])
+      },
       (error) => {
         if (this.#tree !== tree) return // the root went again meanwhile, and said so
+        clearTimeout(this.#timer)
         void this.#leave(error)
+        this.#deliver([{ kind: 'root', state: 'gone' }])
         this.#notYet(error, state)
       },
     )
@@ -209,6 +215,7 @@ export class TreeWatcher {
     }
     if (error.code !== 'ROOT_NOT_FOUND' && error.message !== this.#lastNotice) this.#options.onNotice?.(error.message)
     this.#lastNotice = error.message
+    if (this.#closed) return
     this.#timer = setTimeout(() => this.#lookForRoot(state), ROOT_RETURN_POLL_MS)
   }
 }

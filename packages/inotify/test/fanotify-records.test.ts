@@ -45,7 +45,7 @@ test('a name, a rename, a target that is a directory, an overflow', () => {
     record(FAN.ATTRIB | FAN.ONDIR, info(99), info(INFO.FID)),
   ])
   assert.deepEqual(decodeRecords(bytes), [
-    { mask: FAN.CREATE, place: { directory: handle, name: 'n\xe4me' }, from: undefined, target: undefined },
+    { mask: FAN.CREATE, place: { directory: handle, name: 'n\xe4me' }, from: undefined, target: handle },
     {
       mask: FAN.CREATE | FAN.ONDIR,
       place: { directory: handle, name: 'n\xe4me' },

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { TreeWatcherOptions } from '../src/index.js'
 import * as kernel from '../src/kernel.js'
 import { image, remounted } from './filesystems.js'
@@ -100,6 +101,26 @@ test('what an NFS server writes by handle, and nobody has looked up by name, is 
   write(handles[0]!)
   const { path } = (await watched.heard({ kind: 'entry', closed: true }, since)) as { path: string }
   assert.ok(['a/b/c/f', 'second'].includes(path), 'it is known by now')
+})
+
+test('a file elsewhere that loses one of its names is not searched for', { skip }, async (t) => {
+  const place = image(t, 'ext4')
+  for (const name of ['root/a', 'beside/1', 'beside/2']) fs.mkdirSync(join(place, name), { recursive: true })
+  for (let i = 0; i < 100; i++) {
+    fs.writeFileSync(join(place, `beside/1/${i}`), '')
+    fs.linkSync(join(place, `beside/1/${i}`), join(place, `beside/2/${i}`))
+  }
+  remounted(place) // of what is removed now the kernel does not know the other name
+  const asked: string[] = []
+  const exclude = (path: string) => asked.push(path) === 0
+  const { settled } = await watching(t, join(place, 'root'), { backend: 'fanotify', exclude })
+  asked.length = 0
+  execFileSync('rm', ['-rf', join(place, 'beside/1')])
+  for (let i = 0; i < 50; i++) fs.writeFileSync(join(place, `beside/new-${i}`), '')
+  for (let i = 0; i < 50; i++) fs.renameSync(join(place, `beside/new-${i}`), join(place, `beside/2/${i}`))
+  await settled()
+  await sleep(1_500) // longer than what is searched for together is gathered
+  assert.deepEqual(asked, [])
 })
 
 test('a filesystem comes and goes below the root', { skip }, async (t) => {

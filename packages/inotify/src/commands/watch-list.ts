@@ -159,15 +159,20 @@ export class WatchList {
     this.#moved.set(cookie, path)
   }
 
-  /** What was moved has arrived elsewhere in the tree. False when it comes from outside. */
+  /** What was moved has arrived elsewhere in the tree. False when it comes from outside, or was not watched. */
   #arrives({ cookie, name, wd }: InotifyEvent, events: PathEvent[]): boolean {
     const from = this.#moved.get(cookie)
     const parent = this.#paths.get(wd)
     if (from === undefined || parent === undefined) return false
     this.#moved.delete(cookie)
     const to = `${parent}${name}/`
-    for (const [below, path] of this.#paths)
-      if (path.startsWith(from)) this.#paths.set(below, `${to}${path.slice(from.length)}`)
+    let isWatched = false
+    for (const [below, path] of this.#paths) {
+      if (!path.startsWith(from)) continue
+      this.#paths.set(below, `${to}${path.slice(from.length)}`)
+      isWatched = true
+    }
+    if (!isWatched) return false // nothing below it was watched under a name that was hidden
     for (const [other, path] of this.#moved)
       if (path.startsWith(from)) this.#moved.set(other, `${to}${path.slice(from.length)}`)
     this.options.onEvents(events.splice(0)) // they happened under the old names
@@ -230,8 +235,7 @@ const withSlash = (path: string) => (path.endsWith('/') ? path : `${path}/`)
 
 const isDirectoryBehind = (directory: string) => typeof kernel.directoryIdentity(directory) !== 'number'
 
-const isShortage = (errno: number) =>
-  errno === -kernel.ERRNO.ENAMETOOLONG || errno === -kernel.ERRNO.EMFILE || errno === -kernel.ERRNO.ENFILE
+const isShortage = (errno: number) => errno === -kernel.ERRNO.ENAMETOOLONG || kernel.isShortage(errno)
 
 /** It went, or something else has its name: an event says so. */
 const isOrdinary = (errno: number) =>

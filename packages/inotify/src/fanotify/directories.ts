@@ -9,6 +9,7 @@ const KNOWN_MAX = 65_536
 /** A filesystem that shows at or below the root. */
 export interface Filesystem {
   mount: Mount
+  /** '' when it cannot be opened. */
   fsid: string
 }
 
@@ -130,7 +131,7 @@ export class Directories {
     for (const filesystem of this.#of(handle)) {
       const mount = this.#descriptor(filesystem)
       const fd = mount < 0 ? mount : kernel.openByHandle(mount, handle.slice(FSID_BYTES))
-      if (mount < 0 || isShortage(fd)) this.#lost = true
+      if (mount < 0 || kernel.isShortage(fd)) this.#lost = true
       if (fd < 0) continue
       const found = this.#fileAt(fd, filesystem)
       kernel.close(fd)
@@ -170,7 +171,7 @@ export class Directories {
     for (const filesystem of this.#of(handle)) {
       const mount = this.#descriptor(filesystem)
       const fd = mount < 0 ? mount : kernel.openByHandle(mount, handle.slice(FSID_BYTES))
-      if (mount < 0 || isShortage(fd)) this.#lost = true
+      if (mount < 0 || kernel.isShortage(fd)) this.#lost = true
       if (fd < 0) continue
       const absolute = kernel.isDeleted(fd) ? undefined : pathOfDescriptor(fd)
       kernel.close(fd)
@@ -247,9 +248,7 @@ export class Directories {
   }
 }
 
-const isShortage = (errno: number) => errno === -kernel.ERRNO.EMFILE || errno === -kernel.ERRNO.ENFILE
-
-/** What shows at the root and below it, of all that is mounted and can be opened. */
+/** What shows at the root and below it, of all that is mounted. What cannot be opened has '' as its fsid. */
 export function filesystemsWithin(root: RawPath): Filesystem[] {
   const found: Filesystem[] = []
   const mounts = mountsWithin(root)
@@ -257,7 +256,7 @@ export function filesystemsWithin(root: RawPath): Filesystem[] {
   if (!mounts.has(root)) mounts.set(root, { id: '', device: '', point: root })
   for (const mount of mounts.values()) {
     const fsid = kernel.withDirectory(mount.point, kernel.filesystemId)
-    if (typeof fsid === 'string') found.push({ mount, fsid })
+    found.push({ mount, fsid: typeof fsid === 'string' ? fsid : '' })
   }
   return found
 }

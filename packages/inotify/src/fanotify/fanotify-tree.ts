@@ -2,7 +2,7 @@ import type { TreeEvents, TreeStats, WatchedTree } from '../backend.js'
 import { asError, WatchError } from '../errors.js'
 import { HintList } from '../hint.js'
 import * as kernel from '../kernel.js'
-import { type Mount, MountWatch, mountsWithin } from '../mounts.js'
+import { MountWatch, mountsWithin } from '../mounts.js'
 import { KernelQueue } from '../queue.js'
 import { join, printable, type RawPath, ROOT } from '../raw-path.js'
 import { cannotOpenRoot, remoteName } from '../root.js'
@@ -29,6 +29,8 @@ const REST_MS = 2
 const BLIND_POLL_MS = 30_000
 /** How soon everything is looked at after the root could not be found. */
 const LOOK_MS = 1_000
+/** How soon it is tried again to open what is mounted, and could not be. */
+const MOUNTS_MS = 5_000
 
 /**
  * A tree on filesystems that fanotify watches as a whole: it costs the same however many directories there are, and
@@ -60,6 +62,10 @@ export class FanotifyTree implements WatchedTree {
   #fastReads = 0
   #lastReadMs = 0
   #drainedAtMs = 0
+  /** When the queue was last known to be empty. */
+  #emptiedAtMs = 0
+  /** Files of which the last read told nothing but a change of attributes, and no name. */
+  #unnamed = new Set<Handle>()
   #isDelivering = false
   #eventCount = 0
   #overflowCount = 0
@@ -88,9 +94,10 @@ export class FanotifyTree implements WatchedTree {
     this.#queue = queue
     this.#directories = new Directories(path, events.exclude)
     this.#nameless = new NamelessFiles(this.#directories, {
+      skips: (found) => this.#blind.size > 0 && this.#blind.has(this.#directories.absolute(found)),
       onFound: (found, mask) => this.#fileFound(found, mask),
       onTurn: () => this.flush(),
-      onTooMany: () => this.#lookEverywhere(),
+      onLost: () => this.#lookEverywhere(),
       onError: (thrown) => this.#fail(asError(thrown)),
     })
     try {
@@ -101,7 +108,7 @@ export class FanotifyTree implements WatchedTree {
         const problem = this.#mark(filesystem)
         if (problem === undefined) continue
         const isRemote = remoteName(Number(kernel.withDirectory(point, kernel.filesystemType))) !== undefined
-        if ((wholly && !isRemote) || point === path) throw cannot(point, problem)
+        if ((wholly && !isRemote && filesystem.fsid !== '') || point === path) throw cannot(point, problem)
         this.#leaveBlind(filesystem, problem)
       }
       this.#rootHandle = this.#findWay(path)
@@ -122,10 +129,15 @@ export class FanotifyTree implements WatchedTree {
   }
 
   get drainedAtMs(): number {
-    const nowMs = Date.now()
-    const isDrained = !this.#isDelivering && this.#lookTimer === undefined && !this.#nameless.isSearching
-    if (!this.#closed && isDrained && this.#queue.isEmpty) this.#drainedAtMs = nowMs
+    this.#noteDrained()
     return this.#drainedAtMs
+  }
+
+  #noteDrained(): void {
+    const nowMs = Date.now()
+    if (this.#closed || this.#isDelivering || this.#lookTimer !== undefined || !this.#queue.isEmpty) return
+    this.#emptiedAtMs = nowMs
+    this.#drainedAtMs = Math.max(this.#drainedAtMs, Math.min(nowMs, this.#nameless.foundAtMs))
   }
 
   /** What the kernel tells is looked for where the root was, and not where a new symbolic link leads. */
@@ -173,6 +185,7 @@ export class FanotifyTree implements WatchedTree {
         this.#interpret(record)
         if (this.#closed) return // the root was lost
       }
+      this.#addUnnamed(records)
     } finally {
       this.#directories.end()
     }
@@ -182,7 +195,34 @@ export class FanotifyTree implements WatchedTree {
       this.#mountWatch.look()
     }
     this.flush()
+    this.#noteDrained()
     this.#pace()
+  }
+
+  /**
+   * A file has one name less, or one more: of that comes a record of its attributes without a name, and beside it, by and
+   * large, one with the name. Without that somebody has changed the attributes of a file that the kernel knows no name of.
+   */
+  #addUnnamed(records: readonly FanotifyRecord[]): void {
+    const before = this.#unnamed
+    const unnamed = new Set(
+      records.flatMap(({ mask, place, target }, i) =>
+        mask === FAN.ATTRIB && place === undefined && target !== undefined && !isReplaced(records[i - 1])
+          ? [target]
+          : [],
+      ),
+    )
+    if (before.size + unnamed.size === 0) return
+    for (const { place, target } of records) {
+      if (place === undefined || target === undefined) continue
+      before.delete(target)
+      unnamed.delete(target)
+    }
+    this.#unnamed = unnamed
+    for (const file of before) this.#nameless.add(file, FAN.ATTRIB, this.#emptiedAtMs)
+    if (!this.#queue.isEmpty) return // the next read may tell the name
+    for (const file of unnamed) this.#nameless.add(file, FAN.ATTRIB, this.#emptiedAtMs)
+    this.#unnamed = new Set()
   }
 
   /** Under load what is read at once is more, and most of it is merged already: that costs a fraction. */
@@ -197,8 +237,8 @@ export class FanotifyTree implements WatchedTree {
     const { mask, place, target } = record
     if (mask & FAN.Q_OVERFLOW) this.#overflowed()
     else if (place === undefined) {
-      // Mostly that it has one name less, of which another record tells.
-      if (target !== undefined && !(mask & FAN.ONDIR)) this.#nameless.add(target, mask)
+      if (target !== undefined && mask !== FAN.ATTRIB && !(mask & FAN.ONDIR))
+        this.#nameless.add(target, mask, this.#emptiedAtMs)
     } else if (mask & FAN.RENAME) this.#renamed(record, place)
     else this.#happened(record, place)
   }
@@ -360,20 +400,22 @@ export class FanotifyTree implements WatchedTree {
     return ''
   }
 
-  #mountsChanged(): void {
+  /** `again`: without a sign that anything has changed. */
+  #mountsChanged(again = false): void {
     if (this.#closed) return
+    let isSame = true
     try {
       const { root, filesystems } = this.#directories
       const now = new Map(filesystemsWithin(root).map((filesystem) => [filesystem.mount.point, filesystem]))
-      const shown = mountsWithin('/' as RawPath)
-      const ids = new Set([...shown.values()].map(({ id }) => id))
+      const ids = new Set([...mountsWithin('/' as RawPath).values()].map(({ id }) => id))
       for (const [point, { mount, fsid }] of [...filesystems]) {
         const found = now.get(point)
         if (found?.mount.id === mount.id && found.fsid === fsid) continue
-        if (found === undefined && idAt(shown, point, root) === mount.id) {
-          this.#mountTimer ??= setTimeout(() => this.#lookAtMounts(), LOOK_MS) // it is there, and cannot be opened now
+        if (found?.mount.id === mount.id && found.fsid === '') {
+          if (!this.#blind.has(point)) this.#lookAtMountsLater() // it is there, and cannot be opened now
           continue
         }
+        isSame = false
         this.#directories.remove(point)
         this.#blind.delete(point)
         if (point !== root && ids.has(mount.id)) continue // a directory above it was renamed
@@ -382,8 +424,11 @@ export class FanotifyTree implements WatchedTree {
         if (this.#closed) return
       }
       for (const filesystem of now.values()) {
-        if (!this.#directories.filesystems.has(filesystem.mount.point)) this.#mounted(filesystem)
+        if (this.#directories.filesystems.has(filesystem.mount.point)) continue
+        isSame = false
+        this.#mounted(filesystem)
       }
+      if (isSame && again) return this.flush()
       this.#ignoreNothing()
       this.events.onRootDoubt('moved') // it may lie under another mount now
       this.flush()
@@ -392,9 +437,11 @@ export class FanotifyTree implements WatchedTree {
     }
   }
 
-  #lookAtMounts(): void {
-    this.#mountTimer = undefined
-    this.#mountsChanged()
+  #lookAtMountsLater(): void {
+    this.#mountTimer ??= setTimeout(() => {
+      this.#mountTimer = undefined
+      this.#mountsChanged(true)
+    }, MOUNTS_MS)
   }
 
   /** What it covered shows again. */
@@ -421,6 +468,7 @@ export class FanotifyTree implements WatchedTree {
   }
 
   #lookAtBlind(): void {
+    this.#mountsChanged(true) // one that could not be opened may be marked now
     for (const point of this.#blind) this.#hints.push({ kind: 'tree', path: this.#directories.relative(point) })
     this.flush()
   }
@@ -442,9 +490,9 @@ export class FanotifyTree implements WatchedTree {
   }
 }
 
-/** Of what is mounted there; as `filesystemsWithin` has it, '' at a root that is no mount point. */
-const idAt = (shown: ReadonlyMap<RawPath, Mount>, point: RawPath, root: RawPath): string | undefined =>
-  shown.get(point)?.id ?? (point === root ? '' : undefined)
+/** A file was renamed; if it has taken the place of another, that one has a name less now. */
+const isReplaced = (before: FanotifyRecord | undefined): boolean =>
+  before !== undefined && (before.mask & FAN.RENAME) !== 0 && !(before.mask & FAN.ONDIR)
 
 /** The root, without symbolic links. Throws WatchError. */
 function rootAt(rootPath: RawPath): { identity: kernel.Identity; path: RawPath } {

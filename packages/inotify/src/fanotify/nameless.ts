@@ -18,11 +18,14 @@ type Inode = string
 const inodeOf = (dev: string, ino: bigint): Inode => `${dev}:${ino}`
 
 export interface Finder {
+  /** Whether this directory cannot have them in it, and is not to be opened. */
+  skips(path: RawPath): boolean
   /** One of the places where the file is to which this happened (FAN.*). */
   onFound(path: RawPath, mask: number): void
   /** A turn is over in which something may have been found. */
   onTurn(): void
-  onTooMany(): void
+  /** Too many are sought, or not everything could be searched: they may be anywhere. */
+  onLost(): void
   onError(thrown: unknown): void
 }
 
@@ -34,11 +37,15 @@ export interface Finder {
 export class NamelessFiles {
   readonly #root: Root
   #wanted = new Map<Inode, number>()
+  #wantedSinceMs = Number.POSITIVE_INFINITY
   /** In the search that is under way: what it is for, and the directories that are still to be listed. */
   #sought = new Map<Inode, number>()
+  #soughtSinceMs = Number.POSITIVE_INFINITY
   #inos = new Set<bigint>()
   #open: RawPath[] = []
   #beganMs = 0
+  #isSearching = false
+  #isIncomplete = false
   #timer: NodeJS.Timeout | undefined
   #turn: NodeJS.Immediate | undefined
   #closed = false
@@ -50,13 +57,13 @@ export class NamelessFiles {
     this.#root = new Root(directories.root)
   }
 
-  /** Whether there is something of which was told, and which is still to be found. */
-  get isSearching(): boolean {
-    return this.#wanted.size > 0 || this.#sought.size > 0
+  /** When (Date.now) everything was found that had happened by then. */
+  get foundAtMs(): number {
+    return Math.min(this.#wantedSinceMs, this.#soughtSinceMs)
   }
 
-  /** Something happened to this file. To be called while the directories are held. */
-  add(handle: Handle, mask: number): void {
+  /** Something happened to this file after `sinceMs` (Date.now). To be called while the directories are held. */
+  add(handle: Handle, mask: number, sinceMs: number): void {
     const found = this.directories.fileOf(handle)
     if (found === undefined) return // elsewhere; or gone, and its name is told
     if (typeof found === 'string') {
@@ -66,14 +73,16 @@ export class NamelessFiles {
     }
     const inode = inodeOf(found.dev, found.ino)
     this.#wanted.set(inode, (this.#wanted.get(inode) ?? 0) | mask)
-    if (this.#wanted.size <= WANTED_MAX) this.#timer ??= setTimeout(() => this.#begin(), GATHER_MS)
-    else this.finder.onTooMany()
+    this.#wantedSinceMs = Math.min(this.#wantedSinceMs, sinceMs)
+    if (this.#wanted.size <= WANTED_MAX) this.#arm(GATHER_MS)
+    else this.finder.onLost()
   }
 
   /** Everything is looked at now. */
   forget(): void {
     this.#wanted.clear()
     this.#sought.clear()
+    this.#wantedSinceMs = this.#soughtSinceMs = Number.POSITIVE_INFINITY
     this.#open = []
   }
 
@@ -84,12 +93,21 @@ export class NamelessFiles {
     this.forget()
   }
 
+  /** Not while a search is under way: its end does. */
+  #arm(ms: number): void {
+    if (!this.#isSearching && !this.#closed) this.#timer ??= setTimeout(() => this.#begin(), ms)
+  }
+
   #begin(): void {
     this.#timer = undefined
     if (this.#wanted.size === 0) return
+    this.#isSearching = true
+    this.#isIncomplete = false
     this.#beganMs = performance.now()
     this.#sought = this.#wanted
     this.#wanted = new Map()
+    this.#soughtSinceMs = this.#wantedSinceMs
+    this.#wantedSinceMs = Number.POSITIVE_INFINITY
     this.#inos = new Set([...this.#sought.keys()].map((inode) => BigInt(inode.slice(inode.lastIndexOf(':') + 1))))
     this.#open = [ROOT]
     this.#continue()
@@ -99,26 +117,31 @@ export class NamelessFiles {
     try {
       const untilMs = performance.now() + SLICE_MS
       while (this.#open.length > 0 && performance.now() < untilMs) this.#look(this.#open.pop()!)
+      if (this.#open.length === 0) this.#end()
       this.finder.onTurn()
     } catch (thrown) {
       this.finder.onError(thrown)
       return
     }
-    if (this.#closed) return
-    if (this.#open.length > 0) this.#turn = setImmediate(() => this.#continue())
-    else this.#end()
+    if (this.#isSearching && !this.#closed) this.#turn = setImmediate(() => this.#continue())
   }
 
   #end(): void {
+    const isLost = this.#isIncomplete && this.#sought.size > 0
+    this.#isSearching = false
     this.#sought.clear()
-    const restMs = Math.max(GATHER_MS, SHARE * (performance.now() - this.#beganMs))
-    this.#timer = setTimeout(() => this.#begin(), restMs)
+    this.#soughtSinceMs = Number.POSITIVE_INFINITY
+    this.#arm(Math.max(GATHER_MS, SHARE * (performance.now() - this.#beganMs)))
+    if (isLost) this.finder.onLost()
   }
 
   /** To the end: a file may have several names. */
   #look(directory: RawPath): void {
     const fd = this.#root.openDirectory(directory)
-    if (fd < 0) return // it went, and that is told; or nobody may look into it
+    if (fd < 0) {
+      if (!ORDINARY.includes(-fd)) this.#isIncomplete = true
+      return
+    }
     try {
       const identity = kernel.identityOf(fd)
       if (typeof identity !== 'number') this.#lookIn(fd, directory, identity.dev)
@@ -129,14 +152,24 @@ export class NamelessFiles {
 
   #lookIn(fd: number, directory: RawPath, dev: string): void {
     const { exclude } = this.directories
-    kernel.list(fd, (name, ino, mayBeDirectory) => {
+    const listed = kernel.list(fd, (name, ino, mayBeDirectory) => {
       const path = join(directory, name)
-      if (mayBeDirectory && exclude?.(path, true) !== true) this.#open.push(path)
+      if (mayBeDirectory && exclude?.(path, true) !== true && !this.finder.skips(path)) this.#open.push(path)
       const mask = this.#inos.has(ino) ? this.#sought.get(inodeOf(dev, ino)) : undefined
       if (mask === undefined) return false
       kernel.lookUp(fd, name)
       this.finder.onFound(path, mask)
       return false
     })
+    if (listed < 0 && !ORDINARY.includes(-listed)) this.#isIncomplete = true
   }
 }
+
+/** It went, and that is told; or it is none; or nobody may look into it. */
+const ORDINARY = [
+  kernel.ERRNO.ENOENT,
+  kernel.ERRNO.ENOTDIR,
+  kernel.ERRNO.ELOOP,
+  kernel.ERRNO.ESTALE,
+  kernel.ERRNO.EACCES,
+]

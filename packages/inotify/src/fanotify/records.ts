@@ -60,7 +60,7 @@ export interface FanotifyRecord {
   place: Place | undefined
   /** With RENAME: where it was. */
   from: Place | undefined
-  /** What it happened to, if that is a directory, or if there is no place. */
+  /** What it happened to. */
   target: Handle | undefined
 }
 
@@ -104,8 +104,7 @@ export function decodeRecords(bytes: Buffer): FanotifyRecord[] {
 
 function decodeInfo(bytes: Buffer, at: number, length: number, record: FanotifyRecord): void {
   const type = bytes[at]
-  const isWanted = type === INFO.FID ? (record.mask & FAN.ONDIR) !== 0 || record.place === undefined : isPlace(type)
-  if (!isWanted) return
+  if (type !== INFO.FID && !isPlace(type)) return
   if (length < NAME_AT) throw broken('has a truncated handle', at, bytes)
   const nameAt = at + NAME_AT + bytes.readUInt32LE(at + HANDLE_BYTES_AT)
   if (nameAt > at + length) throw broken('has a truncated handle', at, bytes)
