@@ -33,7 +33,7 @@ export interface WatchedTree {
   readonly complete: Promise<void>
   /** Whether events wait to be read. */
   readonly hasMore: boolean
-  /** When (Date.now) everything that had happened by then had been handed over; not by the hints that are being handed over now. */
+  /** When (Date.now) everything that had happened by then had been handed over. */
   readonly drainedAtMs: number
   /** Whether the directory is not where this backend looks for it, though the root's path leads there. */
   readonly isAstray?: boolean

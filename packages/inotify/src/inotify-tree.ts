@@ -9,7 +9,7 @@ import * as kernel from './kernel.js'
 import { currentLimit, mend, raiseWatches } from './limits.js'
 import { isMounted, type Mount, MountWatch, mountsWithin } from './mounts.js'
 import { type EventQueue, initInotify } from './queue.js'
-import { printable, type RawPath, ROOT } from './raw-path.js'
+import { isExcluded, printable, type RawPath, ROOT } from './raw-path.js'
 import { cannotOpenRoot, noticeRemote, Root, remoteName } from './root.js'
 import { Scan, type ScanTree } from './scan.js'
 import { NONE, WatchTable, type Wd } from './watch-table.js'
@@ -83,7 +83,6 @@ export class InotifyTree implements ScanTree, WatchedTree {
   #drainedAtMs = 0
   #eventCount = 0
   #overflowCount = 0
-  #isDelivering = false
   /** What is mounted below the root of which not all that happens is told. */
   readonly #remotes = new Set<RawPath>()
   #mountTimer: NodeJS.Timeout | undefined
@@ -166,7 +165,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
   /** When (Date.now) everything that had happened by then had been handed over. */
   get drainedAtMs(): number {
     const nowMs = Date.now()
-    const isDrained = !this.#isDelivering && this.#pending.size === 0 && this.#retryTimer === undefined
+    const isDrained = this.#pending.size === 0 && this.#retryTimer === undefined
     if (!this.#closed && isDrained && this.#queue.isEmpty) this.#drainedAtMs = nowMs
     return this.#drainedAtMs
   }
@@ -203,13 +202,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
   flush(): void {
     if (this.#pending.size === 0) this.#blind.tellWhenNone()
     const hints = this.#hints.take()
-    if (hints.length === 0 || this.#closed) return
-    this.#isDelivering = true
-    try {
-      this.#events.onHints(hints)
-    } finally {
-      this.#isDelivering = false
-    }
+    if (hints.length > 0 && !this.#closed) this.#events.onHints(hints)
   }
 
   #interpret(event: InotifyEvent): void {
@@ -323,7 +316,8 @@ export class InotifyTree implements ScanTree, WatchedTree {
       const before = this.#mounts
       const now = this.#mountsBelow()
       if (now === undefined) {
-        this.#mountTimer ??= setTimeout(() => this.#lookAtMounts(), RETRY_MS).unref()
+        clearTimeout(this.#mountTimer)
+        this.#mountTimer = setTimeout(() => this.#mountsChanged(), RETRY_MS).unref()
         return
       }
       this.#mounts = now
@@ -351,11 +345,6 @@ export class InotifyTree implements ScanTree, WatchedTree {
     }
   }
 
-  #lookAtMounts(): void {
-    this.#mountTimer = undefined
-    this.#mountsChanged()
-  }
-
   /** A mount is at another place now: moved there itself, or with a directory above it. */
   #movedFrom(path: RawPath): void {
     const wd = this.table.at(path)
@@ -369,7 +358,7 @@ export class InotifyTree implements ScanTree, WatchedTree {
     for (const [path, { id }] of now) {
       if (path === ROOT || before.get(path)?.id === id) continue
       this.#remotes.delete(path)
-      if (this.#isExcluded(path)) continue
+      if (isExcluded(path, this.exclude)) continue
       const absolute = this.#root.absolute(path)
       const name = remoteName(Number(kernel.withDirectory(absolute, kernel.filesystemType)))
       if (name === undefined) continue
@@ -380,14 +369,6 @@ export class InotifyTree implements ScanTree, WatchedTree {
       )
       this.#pollBlindFromNowOn()
     }
-  }
-
-  /** Itself, or a directory that it is in. */
-  #isExcluded(path: RawPath): boolean {
-    if (this.exclude === undefined) return false
-    for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1))
-      if (this.exclude(path.slice(0, at) as RawPath, true)) return true
-    return this.exclude(path, true)
   }
 
   /** A mount of a filesystem that shows elsewhere, too, is gone without an event. */

@@ -118,6 +118,11 @@ const c = {
 /** Whether a call failed because there are no descriptors left, of this process or of the machine. */
 export const isShortage = (errno: number): boolean => errno === -ERRNO.EMFILE || errno === -ERRNO.ENFILE
 
+const GONE = new Set([ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.ELOOP, ERRNO.ESTALE])
+
+/** Whether a call failed because a directory is not there any more, or something else has its name: an event tells of that. */
+export const isGone = (errno: number): boolean => GONE.has(-errno)
+
 /** 'No such file or directory' for 2 or -2. */
 export const strerror = (errno: number): string => c.strerror(Math.abs(errno))
 

@@ -58,10 +58,8 @@ export class PollTree implements WatchedTree {
     readonly events: TreeEvents,
     readonly intervalMs = INTERVAL_MS,
   ) {
-    const identity = kernel.directoryIdentity(rootPath)
+    const identity = kernel.withDirectory(rootPath, kernel.identityOf)
     if (typeof identity === 'number') throw cannotOpenRoot(rootPath, identity)
-    const opened = kernel.withDirectory(rootPath, () => 0)
-    if (opened < 0) throw cannotOpenRoot(rootPath, opened)
     this.identity = identity
     this.#root = toBytes(rootPath)
     this.complete = this.#round(true)

@@ -18,6 +18,14 @@ export const join = (directory: RawPath, name: RawPath): RawPath =>
 export const isWithin = (path: RawPath, directory: RawPath): boolean =>
   path === directory || path.startsWith(directory === '/' ? directory : `${directory}/`)
 
+/** Whether this directory, or one that it is in, is left out. */
+export function isExcluded(path: RawPath, exclude?: (path: RawPath, isDir: boolean) => boolean): boolean {
+  if (exclude === undefined || path === ROOT) return false
+  for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1))
+    if (exclude(path.slice(0, at) as RawPath, true)) return true
+  return exclude(path, true)
+}
+
 /** The path as a person may read it: UTF-8, with control characters escaped so that it stays on its line. */
 export const printable = (path: RawPath): string =>
   toBytes(path)

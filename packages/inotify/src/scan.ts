@@ -87,7 +87,7 @@ export class Scan {
     const from = frame.subdirectories.length
     const length = kernel.readSubdirectories(frame.fd, frame.subdirectories)
     if (length <= 0) frame.listed = true
-    if (length < 0 && !isOrdinary(length)) this.#tree.onUnlisted(frame.wd, length)
+    if (length < 0 && !kernel.isGone(length)) this.#tree.onUnlisted(frame.wd, length)
     const { exclude, table } = this.#tree
     if (exclude === undefined || frame.subdirectories.length === from) return
     const added = frame.subdirectories.splice(from)
@@ -112,7 +112,7 @@ export class Scan {
     if (frame.fd < 0) frame.fd = this.#reopen(frame.wd)
     if (frame.fd < 0) {
       // When it was renamed or removed, that event is queued, and brings a new scan.
-      if (!isOrdinary(frame.fd)) this.#tree.onUnlisted(frame.wd, frame.fd)
+      if (!kernel.isGone(frame.fd)) this.#tree.onUnlisted(frame.wd, frame.fd)
       this.#pop()
       return
     }
@@ -170,7 +170,7 @@ export class Scan {
   }
 
   #cannotWatch(parent: Wd, name: RawPath, errno: number): boolean {
-    if (isOrdinary(errno)) return false
+    if (kernel.isGone(errno)) return false // or else we are blind there
     this.#tree.onBlind(parent, name, errno)
     return true
   }
@@ -189,10 +189,3 @@ export class Scan {
     if (fd >= 0) kernel.close(fd)
   }
 }
-
-/** The directory went, or something else took its name: its event is queued. All else leaves us blind. */
-const isOrdinary = (errno: number): boolean =>
-  errno === -kernel.ERRNO.ENOENT ||
-  errno === -kernel.ERRNO.ENOTDIR ||
-  errno === -kernel.ERRNO.ELOOP ||
-  errno === -kernel.ERRNO.ESTALE

@@ -40,6 +40,7 @@ export class TreeWatcher {
   #lastNotice = ''
   #choice: Choice = { backend: 'inotify', reason: '' }
   #drainedAtMs = 0
+  #isDelivering = false
   #closed = false
 
   /**
@@ -91,7 +92,8 @@ export class TreeWatcher {
   }
 
   #noteDrained(): void {
-    if (this.#tree !== undefined) this.#drainedAtMs = Math.max(this.#drainedAtMs, this.#tree.drainedAtMs)
+    if (this.#tree !== undefined && !this.#isDelivering)
+      this.#drainedAtMs = Math.max(this.#drainedAtMs, this.#tree.drainedAtMs)
   }
 
   /** Whether there are events that were not handed over yet: what they say may change what to make of the last hints. */
@@ -136,10 +138,13 @@ export class TreeWatcher {
 
   #deliver(hints: Hint[]): void {
     if (this.#closed) return
+    this.#isDelivering = true
     try {
       this.#options.onHints(hints)
     } catch (thrown) {
       this.#options.onError(asError(thrown))
+    } finally {
+      this.#isDelivering = false
     }
   }
 

@@ -10,7 +10,15 @@ test('an overflow is one look everywhere, and everything is watched afterwards',
   const root = temporaryDirectory(t)
   const outside = temporaryDirectory(t)
   for (const name of ['a', 'b', 'gone', 'moved', 'away/x']) fs.mkdirSync(join(root, name), { recursive: true })
+  const drainedAtMs: number[] = []
   const { watcher, hints, heard, settled } = await watching(t, root)
+  const deliver = hints.push.bind(hints)
+  hints.push = (...some) => {
+    if (some.some((hint) => hint.kind === 'tree' && hint.overflow)) drainedAtMs.push(watcher.drainedAtMs)
+    return deliver(...some)
+  }
+  await settled()
+  const beganAtMs = Date.now()
   const limit = Number(fs.readFileSync('/proc/sys/fs/inotify/max_queued_events', 'latin1'))
   // The main thread is busy here, so nobody reads the queue. Two directories in turn: equal neighbours would be merged.
   for (let i = 0; i <= limit / 2 + 10; i++) {
@@ -24,6 +32,8 @@ test('an overflow is one look everywhere, and everything is watched afterwards',
   await heard({ kind: 'tree', path: '', overflow: true })
   await settled()
   assert.equal(watcher.stats.overflows, 1)
+  assert.ok(drainedAtMs.length === 1 && drainedAtMs[0]! <= beganAtMs, 'when it is told, it is known since when')
+  assert.ok(watcher.drainedAtMs > beganAtMs)
   assert.equal(hints.filter((hint) => hint.kind === 'tree' && hint.path === '').length, 1)
   await eventually('the watches agree with the disk', () => watcher.stats.watches === 6)
   for (const path of ['new/deep/f', 'a/moved/f']) {

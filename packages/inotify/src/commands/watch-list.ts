@@ -202,7 +202,7 @@ export class WatchList {
     this.#fresh = fresh
     const result = this.#addTree(directory, true, found)
     this.#fresh = undefined
-    if (result < 0 && !isOrdinary(result)) this.options.onUnwatched(directory, result)
+    if (result < 0 && !kernel.isGone(result)) this.options.onUnwatched(directory, result)
     if (found === undefined || found.length === 0) return
     const names = new Map<string, Set<RawPath>>()
     for (const event of found) {
@@ -226,7 +226,7 @@ export class WatchList {
       const directory = withSlash(path)
       if (!isDirectoryBehind(directory)) continue
       const result = this.#addTree(directory, false, undefined)
-      if (result < 0 && !isOrdinary(result)) this.options.onUnwatched(directory, result)
+      if (result < 0 && !kernel.isGone(result)) this.options.onUnwatched(directory, result)
     }
   }
 }
@@ -236,7 +236,3 @@ const withSlash = (path: string) => (path.endsWith('/') ? path : `${path}/`)
 const isDirectoryBehind = (directory: string) => typeof kernel.directoryIdentity(directory) !== 'number'
 
 const isShortage = (errno: number) => errno === -kernel.ERRNO.ENAMETOOLONG || kernel.isShortage(errno)
-
-/** It went, or something else has its name: an event says so. */
-const isOrdinary = (errno: number) =>
-  errno === -kernel.ERRNO.ENOENT || errno === -kernel.ERRNO.ENOTDIR || errno === -kernel.ERRNO.ELOOP

@@ -1,6 +1,6 @@
 import * as kernel from '../kernel.js'
 import { type Mount, mountsWithin } from '../mounts.js'
-import { isWithin, join, type RawPath, ROOT } from '../raw-path.js'
+import { isExcluded, isWithin, join, type RawPath, ROOT } from '../raw-path.js'
 import { FAN, type FanotifyRecord, FSID_BYTES, type Handle, type Place } from './records.js'
 
 /** Directories whose paths are remembered; then all are forgotten, and asked for again as they are needed. */
@@ -204,11 +204,7 @@ export class Directories {
 
   /** Whether this directory is excluded, or one above it. */
   excludes(path: RawPath): boolean {
-    const { exclude } = this
-    if (exclude === undefined || path === ROOT) return false
-    for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1))
-      if (exclude(path.slice(0, at) as RawPath, true)) return true
-    return exclude(path, true)
+    return isExcluded(path, this.exclude)
   }
 
   /**

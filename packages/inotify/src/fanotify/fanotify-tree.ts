@@ -66,7 +66,6 @@ export class FanotifyTree implements WatchedTree {
   #emptiedAtMs = 0
   /** Files of which the last read told nothing but a change of attributes, and no name. */
   #unnamed = new Set<Handle>()
-  #isDelivering = false
   #eventCount = 0
   #overflowCount = 0
   #closed = false
@@ -135,7 +134,7 @@ export class FanotifyTree implements WatchedTree {
 
   #noteDrained(): void {
     const nowMs = Date.now()
-    if (this.#closed || this.#isDelivering || this.#lookTimer !== undefined || !this.#queue.isEmpty) return
+    if (this.#closed || this.#lookTimer !== undefined || !this.#queue.isEmpty) return
     this.#emptiedAtMs = nowMs
     this.#drainedAtMs = Math.max(this.#drainedAtMs, Math.min(nowMs, this.#nameless.foundAtMs))
   }
@@ -158,13 +157,7 @@ export class FanotifyTree implements WatchedTree {
 
   flush(): void {
     const hints = this.#hints.take()
-    if (hints.length === 0 || this.#closed) return
-    this.#isDelivering = true
-    try {
-      this.events.onHints(hints)
-    } finally {
-      this.#isDelivering = false
-    }
+    if (hints.length > 0 && !this.#closed) this.events.onHints(hints)
   }
 
   #fail(error: Error): void {
@@ -205,13 +198,11 @@ export class FanotifyTree implements WatchedTree {
    */
   #addUnnamed(records: readonly FanotifyRecord[]): void {
     const before = this.#unnamed
-    const unnamed = new Set(
-      records.flatMap(({ mask, place, target }, i) =>
-        mask === FAN.ATTRIB && place === undefined && target !== undefined && !isReplaced(records[i - 1])
-          ? [target]
-          : [],
-      ),
-    )
+    const unnamed = new Set<Handle>()
+    records.forEach(({ mask, place, target }, i) => {
+      if (mask === FAN.ATTRIB && place === undefined && target !== undefined && !isReplaced(records[i - 1]))
+        unnamed.add(target)
+    })
     if (before.size + unnamed.size === 0) return
     for (const { place, target } of records) {
       if (place === undefined || target === undefined) continue

@@ -139,7 +139,7 @@ export class NamelessFiles {
   #look(directory: RawPath): void {
     const fd = this.#root.openDirectory(directory)
     if (fd < 0) {
-      if (!ORDINARY.includes(-fd)) this.#isIncomplete = true
+      if (!kernel.isGone(fd) && fd !== -kernel.ERRNO.EACCES) this.#isIncomplete = true
       return
     }
     try {
@@ -161,15 +161,6 @@ export class NamelessFiles {
       this.finder.onFound(path, mask)
       return false
     })
-    if (listed < 0 && !ORDINARY.includes(-listed)) this.#isIncomplete = true
+    if (listed < 0 && !kernel.isGone(listed)) this.#isIncomplete = true
   }
 }
-
-/** It went, and that is told; or it is none; or nobody may look into it. */
-const ORDINARY = [
-  kernel.ERRNO.ENOENT,
-  kernel.ERRNO.ENOTDIR,
-  kernel.ERRNO.ELOOP,
-  kernel.ERRNO.ESTALE,
-  kernel.ERRNO.EACCES,
-]
